@@ -1,0 +1,230 @@
+//! The one error of the store, and the one table from PostgreSQL's errors to it.
+
+use std::{fmt, time::Duration};
+
+use tokio_postgres::error::{DbError, SqlState};
+
+/// The cause of an [`Error`], for logs.
+pub type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What kind of row an error speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the entity of its name")]
+pub enum Entity {
+    ApiKey,
+    Comment,
+    Goal,
+    Issue,
+    Label,
+    Migration,
+    Project,
+    PromptReview,
+    PromptTemplate,
+    PromptVersion,
+    Relation,
+    Signal,
+}
+
+impl Entity {
+    /// The name people read, such as `prompt template`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "API key",
+            Self::Comment => "comment",
+            Self::Goal => "goal",
+            Self::Issue => "issue",
+            Self::Label => "label",
+            Self::Migration => "migration",
+            Self::Project => "project",
+            Self::PromptReview => "prompt review",
+            Self::PromptTemplate => "prompt template",
+            Self::PromptVersion => "prompt version",
+            Self::Relation => "relation",
+            Self::Signal => "signal",
+        }
+    }
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What went wrong, as far as a caller can act on it.
+///
+/// `Display` speaks of its own level only; what caused it is in [`source`](std::error::Error::source).
+/// The enum is exhaustive on purpose while the crate is 0.x: a new variant must be handled where errors become answers.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No living row of that id is within the store's scope.
+    #[error("{entity} not found")]
+    NotFound {
+        /// What was looked for.
+        entity: Entity,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// A unique name is taken, or another caller changed the same thing at the same moment.
+    #[error("{}", conflict_text(*entity, constraint))]
+    Conflict {
+        /// What could not be written.
+        entity: Entity,
+        /// The constraint that refused it, such as `labels_name_key`.
+        constraint: &'static str,
+    },
+    /// Fields refer to rows that do not exist, are deleted, or are outside the store's scope.
+    #[error("{entity} refers to something unknown in {}", fields.join(", "))]
+    InvalidReference {
+        /// What was being written.
+        entity: Entity,
+        /// The fields at fault, by their names on the wire; for a batch with the item's position, `signals[3].projectId`.
+        fields: Vec<String>,
+    },
+    /// A value breaks a rule.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field at fault, by its name on the wire.
+        field: String,
+        /// The rule, for people.
+        reason: String,
+    },
+    /// A store bound to a project was asked for something only an unbound one may do.
+    #[error("not allowed within a single project: {action}")]
+    OutOfScope {
+        /// What was refused, such as `creating a project`.
+        action: &'static str,
+    },
+    /// A page cursor was not made by this list under this order.
+    #[error("malformed cursor")]
+    MalformedCursor,
+    /// The database is away, restarting, out of resources or too slow, or no connection came free in time. Try again.
+    #[error("the database is unavailable")]
+    Unavailable {
+        /// Why, for logs.
+        source: Source,
+    },
+    /// A stored value cannot be read as its type.
+    #[error("stored value in {table}.{column} cannot be read")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: String,
+        /// Why, for logs.
+        source: Source,
+    },
+    /// The database refused a statement for a reason that is no caller's fault.
+    #[error("the database refused a statement")]
+    Database {
+        /// Why, for logs.
+        source: Source,
+    },
+    /// The schema cannot be brought to, or is not at, the version this library knows.
+    #[error("migrating the database failed")]
+    Migration {
+        /// Why, for logs.
+        source: Source,
+    },
+    /// A setting of the store, such as its connection string, cannot be used.
+    #[error("{setting}: {reason}")]
+    Configuration {
+        /// Which setting.
+        setting: &'static str,
+        /// Why, without the value.
+        reason: String,
+    },
+}
+
+fn conflict_text(entity: Entity, constraint: &str) -> String {
+    match constraint {
+        "labels_name_key" => "A label with this name already exists".into(),
+        "prompt_templates_slug_key" => "A prompt template with this slug already exists".into(),
+        "issue_relations_pair_key" => "This relation already exists".into(),
+        _ => format!("The {entity} was changed by someone else at the same moment"),
+    }
+}
+
+impl Error {
+    /// Whether the same call may succeed when tried again, a moment later and unchanged.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    pub(crate) fn not_found(entity: Entity, id: &(impl fmt::Display + ?Sized)) -> Self {
+        Self::NotFound { entity, id: id.to_string() }
+    }
+
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn unavailable(source: impl Into<Source>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+
+    /// Maps what the driver reports while a statement about `entity` runs.
+    pub(crate) fn from_driver(entity: Entity, error: tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            // No answer of the server's: the connection broke, unless the client itself could not encode or decode.
+            return if error.is_closed() || is_io(&error) { Self::unavailable(error) } else { Self::Database { source: error.into() } };
+        };
+        match classify(db) {
+            Class::Conflict(constraint) => Self::Conflict { entity, constraint },
+            Class::Reference(field) => Self::InvalidReference { entity, fields: vec![field.into()] },
+            Class::Rule(field, reason) => Self::invalid(field, reason),
+            Class::Unavailable => Self::unavailable(error),
+            Class::Other => Self::Database { source: error.into() },
+        }
+    }
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+}
+
+enum Class {
+    Conflict(&'static str),
+    Reference(&'static str),
+    Rule(&'static str, &'static str),
+    Unavailable,
+    Other,
+}
+
+/// What each constraint's violation means to a caller. Names are chosen in `migrations/`.
+const CONSTRAINTS: &[(&str, fn() -> Class)] = &[
+    ("labels_name_key", || Class::Conflict("labels_name_key")),
+    ("prompt_templates_slug_key", || Class::Conflict("prompt_templates_slug_key")),
+    ("issue_relations_pair_key", || Class::Conflict("issue_relations_pair_key")),
+    ("issue_relations_self_check", || Class::Rule("relatedIssueId", "An issue cannot be related to itself")),
+    ("issues_parent_self_check", || Class::Rule("parentId", "An issue cannot be its own parent")),
+    ("issues_parent_depth_check", || Class::Rule("parentId", "The parent has a parent itself; the hierarchy is one level deep")),
+    ("issues_parent_children_check", || {
+        Class::Rule("parentId", "The issue has children, so it cannot have a parent; the hierarchy is one level deep")
+    }),
+    ("comments_depth_check", || Class::Rule("parentId", "The thread is too deep to reply here")),
+    ("issues_parent_id_fkey", || Class::Reference("parentId")),
+    ("issues_project_id_fkey", || Class::Reference("projectId")),
+];
+
+fn classify(db: &DbError) -> Class {
+    let code = db.code();
+    if let Some((_, class)) = db.constraint().and_then(|name| CONSTRAINTS.iter().find(|(known, _)| *known == name)) {
+        return class();
+    }
+    if *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE {
+        return Class::Conflict("concurrent_change");
+    }
+    // Connection exceptions, lack of resources, a server going down or starting, and statements cancelled by a timeout.
+    // 25006 is what a primary answers that has just become a standby.
+    let unavailable = code.code().starts_with("08")
+        || code.code().starts_with("53")
+        || code.code().starts_with("57P0")
+        || [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION].contains(code);
+    if unavailable { Class::Unavailable } else { Class::Other }
+}
+
+/// A statement or a wait that took longer than its limit.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer from the database within {0:?}")]
+pub(crate) struct TimedOut(pub(crate) Duration);

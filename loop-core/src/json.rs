@@ -1,0 +1,202 @@
+//! JSON that is stored as it came, without a tree of values in between.
+
+use std::{fmt, str::FromStr};
+
+use postgres_types::{IsNull, ToSql, Type};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// Why a text is not a JSON object that can be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidJson {
+    /// Not JSON, or nested deeper than 127 levels.
+    #[error("Must be JSON: {0}")]
+    Syntax(serde_json::Error),
+    /// JSON, but not an object.
+    #[error("Must be a JSON object")]
+    NotAnObject,
+    /// A key or a string holds U+0000, which PostgreSQL's JSON cannot.
+    #[error("Must not contain NUL characters")]
+    Nul,
+}
+
+/// A JSON object, kept as the text that came: numbers keep their digits and keys their order until the database normalises them.
+///
+/// Holding one proves that it is an object, nested at most 127 deep, without NUL characters.
+#[derive(Clone)]
+pub struct JsonObject(Box<RawValue>);
+
+impl JsonObject {
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Reads the object as `T`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `T`'s own deserialization finds wrong.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.as_str())
+    }
+
+    fn check(raw: Box<RawValue>) -> Result<Self, InvalidJson> {
+        if !raw.get().starts_with('{') {
+            return Err(InvalidJson::NotAnObject);
+        }
+        let mut nul = false;
+        Walk(&mut nul).deserialize(&mut serde_json::Deserializer::from_str(raw.get())).map_err(InvalidJson::Syntax)?;
+        if nul { Err(InvalidJson::Nul) } else { Ok(Self(raw)) }
+    }
+}
+
+/// Whether `text` is one JSON value, nested at most 127 deep, with only valid strings.
+///
+/// # Errors
+///
+/// Where and why it is not.
+pub fn check_syntax(text: &str) -> Result<(), serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Walk(&mut false).deserialize(&mut deserializer)?;
+    deserializer.end()
+}
+
+impl FromStr for JsonObject {
+    type Err = InvalidJson;
+
+    fn from_str(text: &str) -> Result<Self, InvalidJson> {
+        let raw: &RawValue = serde_json::from_str(text).map_err(InvalidJson::Syntax)?;
+        Self::check(raw.to_owned())
+    }
+}
+
+impl TryFrom<serde_json::Value> for JsonObject {
+    type Error = InvalidJson;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, InvalidJson> {
+        Self::check(serde_json::value::to_raw_value(&value).map_err(InvalidJson::Syntax)?)
+    }
+}
+
+impl Default for JsonObject {
+    fn default() -> Self {
+        Self(RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
+/// Equal as JSON, whatever the spelling.
+impl PartialEq for JsonObject {
+    fn eq(&self, other: &Self) -> bool {
+        let value = |object: &Self| object.read::<serde_json::Value>().ok();
+        self.as_str() == other.as_str() || value(self) == value(other)
+    }
+}
+
+impl fmt::Debug for JsonObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Payloads may hold what must not reach a log.
+        write!(f, "JsonObject({} bytes)", self.as_str().len())
+    }
+}
+
+impl Serialize for JsonObject {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::check(Box::<RawValue>::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl ToSql for JsonObject {
+    fn to_sql(&self, _: &Type, out: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        // The binary form of jsonb: a version, which is 1, and the text.
+        out.extend_from_slice(&[1]);
+        out.extend_from_slice(self.as_str().as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
+    }
+
+    postgres_types::to_sql_checked!();
+}
+
+impl<'a> postgres_types::FromSql<'a> for JsonObject {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        postgres_types::Json::<Box<RawValue>>::from_sql(ty, raw).map(|json| Self(json.0))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
+    }
+}
+
+impl crate::store::Param for JsonObject {
+    const TYPE: Type = Type::JSONB;
+    const ARRAY: Type = Type::JSONB_ARRAY;
+}
+
+/// Walks a JSON value without keeping it, and notes whether any key or string holds a NUL.
+struct Walk<'a>(&'a mut bool);
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        *self.0 |= text.contains('\0');
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Walk(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key_seed(Walk(self.0))?.is_some() {
+            map.next_value_seed(Walk(self.0))?;
+        }
+        Ok(())
+    }
+}

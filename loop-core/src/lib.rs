@@ -1,0 +1,34 @@
+//! The data layer of Loop: signals become triaged issues in PostgreSQL.
+//!
+//! [`LoopStore`] is a typed store over a PostgreSQL database; [`webhook`] verifies what providers send and maps it to signals.
+//! Nothing here knows an HTTP server or an AI.
+
+#[macro_use]
+mod sql_text;
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+mod error;
+mod ids;
+mod json;
+mod migrate;
+mod model;
+mod page;
+mod patch;
+mod store;
+#[cfg(feature = "test-util")]
+pub mod test_util;
+mod text;
+mod timestamp;
+pub mod webhook;
+
+pub use error::{Entity, Error, Source};
+pub use ids::*;
+pub use json::{InvalidJson, JsonObject, check_syntax};
+pub use migrate::{MigrationReport, MigrationStatus};
+pub use model::*;
+pub use page::{Cursor, Limit, Page, PageRequest, Start};
+pub use patch::Patch;
+pub use store::*;
+pub use text::*;
+pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -1,0 +1,137 @@
+//! The migrations, embedded, and their runner.
+
+use refinery_core::{
+    AsyncMigrate, Migration,
+    traits::r#async::{AsyncQuery, AsyncTransaction},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio_postgres::types::Type;
+
+use crate::{
+    Entity, Error, LoopStore,
+    store::sql::{Columns, Statement},
+};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Where the versions that were applied are written down.
+const TABLE: &str = "loop_migrations";
+
+const TABLE_EXISTS: Statement =
+    Statement::new(Entity::Migration, "-- migrations.table_exists\nSELECT to_regclass('loop_migrations') IS NOT NULL");
+
+const APPLIED: Statement = Statement::new(Entity::Migration, "-- migrations.applied\nSELECT version FROM loop_migrations ORDER BY version");
+
+/// What a run of the migrations did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct MigrationReport {
+    /// The migrations this run applied, in order; none if another run was first.
+    pub applied: Vec<String>,
+    /// The version the schema is at now.
+    pub version: i32,
+}
+
+/// How the schema stands against the migrations this library knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationStatus {
+    /// The known migrations that were not applied yet.
+    pub pending: Vec<String>,
+    /// The newest version that was applied, if any. It may be newer than any this library knows.
+    pub version: Option<i32>,
+}
+
+impl LoopStore {
+    /// Brings the schema to the version this library knows. Runs of several processes at once are safe: one applies, the others wait and
+    /// find nothing left to do. All migrations of a run are applied, or none.
+    ///
+    /// A schema that is newer than this library, as after the rollback of a deployment, is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Migration`] when a migration fails, or one that was applied is not the one this library knows under its version;
+    /// [`Error::Unavailable`] when the database does not answer.
+    pub async fn migrate(&self) -> Result<MigrationReport, Error> {
+        let failed = |error: tokio_postgres::Error| {
+            if error.is_closed() { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
+        };
+        let mut connection = self.take_connection().await?;
+        let transaction = connection.object_mut()?.transaction().await.map_err(failed)?;
+        // A transaction's lock, because a session's own would stay behind on a pooler's connection. Waiting for another migrator is no
+        // reason to give up soon, and neither is a migration that takes its time.
+        transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
+        let lock = format!("{TABLE}.{}", self.schema().unwrap_or_default());
+        transaction
+            .query_typed("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[(&lock, Type::TEXT)])
+            .await
+            .map_err(failed)?;
+        if let Some(schema) = self.schema() {
+            // The builder lets only letters, digits and underscores through.
+            transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await.map_err(failed)?;
+        }
+        let mut locked = Locked(transaction);
+        let mut runner = embedded::migrations::runner().set_abort_missing(false);
+        runner.set_migration_table_name(TABLE);
+        let report = runner.run_async(&mut locked).await.map_err(|error| Error::Migration { source: error.into() })?;
+        let version = runner.get_last_applied_migration_async(&mut locked).await.map_err(|error| Error::Migration { source: error.into() })?;
+        locked.0.commit().await.map_err(failed)?;
+        Ok(MigrationReport {
+            applied: report.applied_migrations().iter().map(ToString::to_string).collect(),
+            version: version.map_or(0, |migration| migration.version()),
+        })
+    }
+
+    /// How the schema stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the database does not answer.
+    pub async fn migration_status(&self) -> Result<MigrationStatus, Error> {
+        let exists = self.executor().one(TABLE_EXISTS, &[]).await?;
+        let mut applied: Vec<i32> = Vec::new();
+        if Columns::of(&exists, TABLE).next()? {
+            let rows = self.executor().rows(APPLIED, &[]).await?;
+            applied = rows.iter().map(|row| Columns::of(row, TABLE).next()).collect::<Result<_, Error>>()?;
+        }
+        let runner = embedded::migrations::runner();
+        let pending = runner.get_migrations().iter().filter(|known| !applied.contains(&known.version()));
+        Ok(MigrationStatus { pending: pending.map(ToString::to_string).collect(), version: applied.last().copied() })
+    }
+}
+
+/// A transaction as refinery's runner sees a connection: it would open one of its own for each migration, and take no lock.
+struct Locked<'a>(deadpool_postgres::Transaction<'a>);
+
+impl AsyncTransaction for Locked<'_> {
+    type Error = tokio_postgres::Error;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(&'a mut self, queries: T) -> Result<usize, Self::Error> {
+        let mut count = 0;
+        for query in queries {
+            self.0.batch_execute(query).await?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+impl AsyncQuery<Vec<Migration>> for Locked<'_> {
+    async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, Self::Error> {
+        let rows = self.0.query_typed(query, &[]).await?;
+        rows.iter()
+            .map(|row| {
+                let applied_on: String = row.try_get(2)?;
+                let checksum: String = row.try_get(3)?;
+                Ok(Migration::applied(
+                    row.try_get(0)?,
+                    row.try_get(1)?,
+                    OffsetDateTime::parse(&applied_on, &Rfc3339).unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                    checksum.parse().unwrap_or_default(),
+                ))
+            })
+            .collect()
+    }
+}
+
+impl AsyncMigrate for Locked<'_> {}

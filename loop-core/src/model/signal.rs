@@ -1,0 +1,201 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::enumeration;
+use crate::{Issue, IssueId, IssuePriority, JsonObject, ProjectId, SignalId, Text, Timestamp, Title, Word};
+
+enumeration! {
+    /// How bad what a signal says is.
+    Severity {
+        /// Good to know.
+        Low = "low",
+        /// To be looked at in turn.
+        Medium = "medium",
+        /// To be looked at soon.
+        High = "high",
+        /// To be looked at now.
+        Critical = "critical",
+    }
+}
+
+impl From<Severity> for IssuePriority {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Low => Self::Low,
+            Severity::Medium => Self::Medium,
+            Severity::High => Self::High,
+            Severity::Critical => Self::Critical,
+        }
+    }
+}
+
+/// Something that happened elsewhere, as it arrived, with the issue it became.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Signal {
+    /// Its id.
+    pub id: SignalId,
+    /// What it comes from, such as `sentry`.
+    pub source: Text,
+    /// What its source calls it.
+    pub source_id: Option<Text>,
+    /// What it is about, in its source's words.
+    #[serde(rename = "type")]
+    pub kind: Text,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What arrived.
+    pub metadata: SignalMetadata,
+    /// The project it belongs to.
+    pub project_id: Option<ProjectId>,
+    /// The issue it became.
+    pub issue_id: IssueId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// What arrived with a signal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignalMetadata {
+    /// What it came from.
+    pub source: Text,
+    /// All of it.
+    pub raw_payload: JsonObject,
+    /// Words to find it by.
+    pub tags: Vec<Text>,
+}
+
+/// What tells a redelivery from a new delivery: the provider's own name for it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct DeliveryKey(String);
+
+impl DeliveryKey {
+    /// The key of a delivery that its provider names so. A name that is too long to be indexed is kept as its SHA-256.
+    pub fn named(name: &str) -> Self {
+        if name.len() <= 200 && !name.contains('\0') { Self(name.to_owned()) } else { Self::of_body(name.as_bytes()) }
+    }
+
+    /// The key of a delivery without a name: the SHA-256 of its body.
+    pub fn of_body(body: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(format!("sha256:{}", hex::encode(sha2::Sha256::digest(body))))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DeliveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeliveryKey({})", self.0)
+    }
+}
+
+/// What creates a signal, and with it the issue it becomes.
+#[derive(Debug, Clone)]
+pub struct NewSignal {
+    /// What it comes from.
+    pub source: Word,
+    /// What its source calls it.
+    pub source_id: Option<Text>,
+    /// What it is about.
+    pub kind: Word,
+    /// How bad it is; the issue's priority too.
+    pub severity: Severity,
+    /// All that arrived; the issue's `signal_payload` too.
+    pub payload: JsonObject,
+    /// Words to find it by.
+    pub tags: Vec<Text>,
+    /// `None` means the store's project, where the store is bound to one.
+    pub project_id: Option<ProjectId>,
+    /// The issue's title.
+    pub title: Title,
+    /// What makes a second arrival of the same delivery create nothing. Keys of different sources do not meet.
+    pub delivery: Option<DeliveryKey>,
+}
+
+impl NewSignal {
+    /// A signal posted by hand. The issue's title is `[{source}] {type}: {message}`, where the message is the payload's `message`, else
+    /// its `title`, else the type.
+    pub fn new(source: Word, kind: Word, severity: Severity, payload: JsonObject) -> Self {
+        /// The two texts a title is made of, if they are texts.
+        #[derive(Deserialize)]
+        struct Words {
+            message: Option<serde_json::Value>,
+            title: Option<serde_json::Value>,
+        }
+        let words = payload.read::<Words>().ok();
+        let words = words.as_ref().map(|words| [&words.message, &words.title]).into_iter().flatten();
+        let message = words.flatten().filter_map(|value| value.as_str()).find(|text| !text.is_empty());
+        let title = Title::cut(&format!("[{source}] {kind}: {}", message.unwrap_or(kind.as_str())), "Signal");
+        Self { source, source_id: None, kind, severity, payload, tags: Vec::new(), project_id: None, title, delivery: None }
+    }
+}
+
+/// A signal that was taken in, and the issue it became.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ingested {
+    /// The signal.
+    pub signal: Signal,
+    /// The issue it became.
+    pub issue: Issue,
+    /// Whether this was a redelivery: nothing was created, and the two are those of the first delivery.
+    #[serde(skip)]
+    pub redelivered: bool,
+}
+
+/// Which signals a list holds: those that match everything that is set.
+#[derive(Debug, Clone, Default)]
+pub struct SignalFilter {
+    pub(crate) source: Option<Text>,
+    pub(crate) kind: Option<Text>,
+    pub(crate) severity: Vec<Severity>,
+    pub(crate) project_id: Option<ProjectId>,
+    pub(crate) issue_id: Option<IssueId>,
+    pub(crate) metadata: Option<JsonObject>,
+}
+
+impl SignalFilter {
+    /// Only those from this source.
+    pub fn with_source(mut self, source: Text) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Only those of this type.
+    pub fn with_kind(mut self, kind: Text) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Only those of one of these severities.
+    pub fn with_severity(mut self, severity: impl Into<Vec<Severity>>) -> Self {
+        self.severity = severity.into();
+        self
+    }
+
+    /// Only those of this project.
+    pub fn with_project(mut self, project: ProjectId) -> Self {
+        self.project_id = Some(project);
+        self
+    }
+
+    /// Only those that became this issue.
+    pub fn with_issue(mut self, issue: IssueId) -> Self {
+        self.issue_id = Some(issue);
+        self
+    }
+
+    /// Only those whose metadata contains this (PostgreSQL's `@>`).
+    pub fn with_metadata(mut self, metadata: JsonObject) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+}

@@ -1,0 +1,222 @@
+use std::time::Duration;
+
+use postgres_types::{FromSql, IsNull, ToSql, Type};
+use subtle::ConstantTimeEq as _;
+use tokio_postgres::Row;
+
+use super::{
+    executor::Executor,
+    sql::{self, Columns, Composed, NEWEST, Param, Statement, Within, params},
+};
+use crate::{ApiKey, ApiKeyId, Entity, Error, IssuedKey, NewApiKey, Page, PageRequest, PlaintextKey};
+
+macro_rules! key_columns {
+    () => {
+        "t.id, t.name, t.prefix, t.project_id, t.role::text, t.active, t.last_used_at, t.expires_at, t.created_at, t.updated_at, t.deleted_at"
+    };
+}
+
+/// The living key with the id `$2` within the scope.
+macro_rules! key_row {
+    () => {
+        "t.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
+    };
+}
+
+const GET: Statement = key(concat!("-- api_keys.get\nSELECT ", key_columns!(), " FROM api_keys AS t WHERE ", key_row!()));
+
+const CREATE: Statement = key(concat!(
+    "-- api_keys.create
+WITH checked AS (
+    SELECT $7::text IS NULL OR EXISTS (
+               SELECT FROM projects AS p WHERE p.id = $7 AND p.deleted_at IS NULL AND ($1::text IS NULL OR p.id = $1)) AS \"projectId?\"
+), written AS (
+    INSERT INTO api_keys AS t (id, name, prefix, key_hash, role, project_id, expires_at)
+    SELECT $2, $3, $4, $5, $6::api_key_role, $7, $8 FROM checked WHERE \"projectId?\"
+    RETURNING ",
+    key_columns!(),
+    ")
+SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
+));
+
+/// The key that opens with the hash `$2`, with that hash and whether it is due to be marked as used. Another hash of the index's choice
+/// would be no key's: what decides is the comparison in constant time.
+const AUTHENTICATE: Statement = key(concat!(
+    "-- api_keys.authenticate\nSELECT ",
+    key_columns!(),
+    ", CASE WHEN t.key_hash = $2 THEN t.key_hash ELSE t.previous_key_hash END,
+       t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute'
+FROM api_keys AS t
+WHERE (t.key_hash = $2 OR (t.previous_key_hash = $2 AND t.previous_valid_until > now()))
+  AND t.deleted_at IS NULL AND t.active AND (t.expires_at IS NULL OR t.expires_at > now())
+  AND ($1::text IS NULL OR t.project_id = $1)
+  AND (t.project_id IS NULL OR EXISTS (SELECT FROM projects AS p WHERE p.id = t.project_id AND p.deleted_at IS NULL))"
+));
+
+const TOUCH: Statement = key(concat!(
+    "-- api_keys.touch\nUPDATE api_keys AS t SET last_used_at = now() WHERE ",
+    key_row!(),
+    " AND (t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute') RETURNING t.id"
+));
+
+const ROTATE: Statement = key(concat!(
+    "-- api_keys.rotate
+UPDATE api_keys AS t
+SET prefix = $3, key_hash = $4, updated_at = now(),
+    previous_key_hash = CASE WHEN $5::float8 > 0 THEN t.key_hash END,
+    previous_valid_until = CASE WHEN $5::float8 > 0 THEN now() + make_interval(secs => $5::float8) END
+WHERE ",
+    key_row!(),
+    " AND t.active RETURNING ",
+    key_columns!()
+));
+
+const REVOKE: Statement = key(concat!(
+    "-- api_keys.revoke\nUPDATE api_keys AS t SET active = false, deleted_at = now(), updated_at = now() WHERE ",
+    key_row!(),
+    " RETURNING t.id"
+));
+
+const LIST: Statement = key(concat!("-- api_keys.list\nSELECT ", key_columns!(), " FROM api_keys AS t WHERE t.deleted_at IS NULL"));
+
+const COUNT: Statement = key("-- api_keys.count\nSELECT count(*) FROM api_keys AS t WHERE t.deleted_at IS NULL");
+
+/// The fixed statements.
+#[cfg(feature = "test-util")]
+pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, AUTHENTICATE, TOUCH, ROTATE, REVOKE, LIST, COUNT];
+
+const fn key(sql: &'static str) -> Statement {
+    Statement::new(Entity::ApiKey, sql)
+}
+
+/// The SHA-256 of a key, as `bytea`.
+#[derive(Debug)]
+struct Hash([u8; 32]);
+
+impl ToSql for Hash {
+    fn to_sql(&self, ty: &Type, out: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.0.as_slice().to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::BYTEA
+    }
+
+    postgres_types::to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Hash {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw.try_into()?))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::BYTEA
+    }
+}
+
+impl Param for Hash {
+    const TYPE: Type = Type::BYTEA;
+    const ARRAY: Type = Type::BYTEA_ARRAY;
+}
+
+fn read(columns: &mut Columns<'_>) -> Result<ApiKey, Error> {
+    Ok(ApiKey {
+        id: columns.next()?,
+        name: columns.next()?,
+        prefix: columns.next()?,
+        project_id: columns.next()?,
+        role: columns.next()?,
+        active: columns.next()?,
+        last_used_at: columns.next()?,
+        expires_at: columns.next()?,
+        created_at: columns.next()?,
+        updated_at: columns.next()?,
+        deleted_at: columns.next()?,
+    })
+}
+
+fn read_row(row: &Row) -> Result<ApiKey, Error> {
+    read(&mut Columns::of(row, "api_keys"))
+}
+
+/// The API keys. A store bound to a project sees and makes keys of that project only.
+pub struct ApiKeys<'a> {
+    pub(crate) on: Executor<'a>,
+}
+
+impl ApiKeys<'_> {
+    /// The key with this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn get(&self, id: &ApiKeyId) -> Result<ApiKey, Error> {
+        let row = self.on.opt(GET, params![id]).await?;
+        read_row(&row.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)
+    }
+
+    /// The keys, the newest first.
+    pub async fn list(&self, page: &PageRequest) -> Result<Page<ApiKey>, Error> {
+        let begin = |statement| Composed::list(statement, self.on.scope, Within::Project("t.project_id = $1"));
+        let key = |key: &ApiKey| (key.created_at.as_millis(), key.id.clone());
+        sql::list(self.on, begin(LIST), || begin(COUNT), page, NEWEST, read_row, key).await
+    }
+
+    /// Creates a key. Its plain text is in the answer, and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidReference`] when the project is not there.
+    pub async fn create(&self, new: NewApiKey) -> Result<IssuedKey, Error> {
+        let NewApiKey { name, role, project_id, expires_at } = new;
+        let id = ApiKeyId::new();
+        let plaintext = PlaintextKey::generate()?;
+        let project_id = project_id.as_ref().or(self.on.scope);
+        let parameters: &[_] = params![id, name, plaintext.prefix(), Hash(plaintext.hash()), role, project_id, expires_at];
+        let row = self.on.one(CREATE, parameters).await?;
+        Ok(IssuedKey { key: sql::written(&row, Entity::ApiKey, "api_keys", &id, read)?, plaintext })
+    }
+
+    /// The key this plain text is of, if it opens anything: it is active, not expired, and its project, if it has one, is there. Marks the
+    /// key as used, once a minute.
+    pub async fn authenticate(&self, plaintext: &PlaintextKey) -> Result<Option<ApiKey>, Error> {
+        let hash = plaintext.hash();
+        let Some(row) = self.on.opt(AUTHENTICATE, params![Hash(hash)]).await? else { return Ok(None) };
+        let mut columns = Columns::of(&row, "api_keys");
+        let key = read(&mut columns)?;
+        let Hash(stored) = columns.next()?;
+        if !bool::from(stored.ct_eq(&hash)) {
+            return Ok(None);
+        }
+        if columns.next::<bool>()?
+            && let Err(error) = self.on.opt(TOUCH, params![key.id]).await
+        {
+            // The mark is for people to look at; a request does not fail for it.
+            tracing::warn!(%error, key = %key.id, "marking an API key as used");
+        }
+        Ok(Some(key))
+    }
+
+    /// Gives a key another plain text. The one before opens until the grace period has passed; the one before that, no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is no such key, or it is revoked.
+    pub async fn rotate(&self, id: &ApiKeyId, grace: Duration) -> Result<IssuedKey, Error> {
+        let plaintext = PlaintextKey::generate()?;
+        let parameters: &[_] = params![id, plaintext.prefix(), Hash(plaintext.hash()), grace.as_secs_f64()];
+        let row = self.on.opt(ROTATE, parameters).await?;
+        let key = read_row(&row.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)?;
+        Ok(IssuedKey { key, plaintext })
+    }
+
+    /// Revokes a key for good, at once, with the one before its last rotation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn revoke(&self, id: &ApiKeyId) -> Result<(), Error> {
+        self.on.opt(REVOKE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::ApiKey, id))
+    }
+}

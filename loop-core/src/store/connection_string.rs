@@ -1,0 +1,202 @@
+//! Connection strings as people have them: what the driver does not know is mapped, or dropped with a warning.
+
+use super::StatementMode;
+use crate::Error;
+
+/// A connection string, understood.
+pub(crate) struct Parsed {
+    pub(crate) config: tokio_postgres::Config,
+    pub(crate) tls: TlsSettings,
+    pub(crate) mode: StatementMode,
+    pub(crate) schema: Option<String>,
+    pub(crate) pool_size: Option<usize>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What a connection string says of TLS.
+#[derive(Debug, Default)]
+pub(crate) struct TlsSettings {
+    /// Whether a server without TLS, or with a certificate that does not hold, is refused.
+    pub(crate) required: bool,
+    /// Whether TLS is not to be used at all.
+    pub(crate) disabled: bool,
+    /// A file of root certificates in place of the platform's.
+    pub(crate) root_cert: Option<String>,
+}
+
+/// What the driver itself understands.
+const DRIVER_KEYS: &[&str] = &[
+    "user", "password", "dbname", "options", "application_name", "sslnegotiation", "host", "hostaddr", "port", "connect_timeout",
+    "tcp_user_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_retries", "target_session_attrs",
+    "channel_binding", "load_balance_hosts",
+];
+
+fn unusable(reason: impl Into<String>) -> Error {
+    Error::Configuration { setting: "connection string", reason: reason.into() }
+}
+
+/// Reads a connection string, as a URL or as `key=value` pairs.
+pub(crate) fn parse(text: &str) -> Result<Parsed, Error> {
+    let text = text.trim();
+    let mut parsed = Parsed {
+        config: tokio_postgres::Config::new(),
+        tls: TlsSettings::default(),
+        mode: StatementMode::Prepared,
+        schema: None,
+        pool_size: None,
+        warnings: Vec::new(),
+    };
+    let cleaned = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        let (base, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut kept = form_urlencoded::Serializer::new(String::new());
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            if let Some(value) = parsed.take(&key, &value)? {
+                kept.append_pair(&key, &value);
+            }
+        }
+        // The driver reads `%20`, not `+`, as a space.
+        let kept = kept.finish().replace('+', "%20");
+        if kept.is_empty() { base.to_owned() } else { format!("{base}?{kept}") }
+    } else {
+        let mut kept = String::new();
+        for (key, value) in pairs(text)? {
+            if let Some(value) = parsed.take(&key, &value)? {
+                let value = value.replace('\\', "\\\\").replace('\'', "\\'");
+                kept.push_str(&format!("{key}='{value}' "));
+            }
+        }
+        kept
+    };
+    // The driver's own message may repeat the string, and with it the password.
+    parsed.config = cleaned.parse().map_err(|_| unusable("is neither a postgres:// URL nor key=value pairs that can be read"))?;
+    if parsed.config.get_hosts().is_empty() {
+        return Err(unusable("names no host"));
+    }
+    parsed.config.ssl_mode(match (parsed.tls.disabled, parsed.tls.required) {
+        (true, _) => tokio_postgres::config::SslMode::Disable,
+        (false, true) => tokio_postgres::config::SslMode::Require,
+        (false, false) => tokio_postgres::config::SslMode::Prefer,
+    });
+    if is_pooler(&parsed.config) {
+        parsed.mode = StatementMode::Unnamed;
+    }
+    Ok(parsed)
+}
+
+impl Parsed {
+    /// Takes one setting: what the driver is to see of it, if anything.
+    fn take(&mut self, key: &str, value: &str) -> Result<Option<String>, Error> {
+        match key {
+            "sslmode" => self.ssl_mode(value)?,
+            "sslrootcert" if value == "system" => {}
+            "sslrootcert" => self.tls.root_cert = Some(value.to_owned()),
+            "pgbouncer" if value == "true" => self.mode = StatementMode::Unnamed,
+            "pgbouncer" => {}
+            "schema" | "currentSchema" => self.schema = Some(value.to_owned()),
+            "connection_limit" => {
+                self.pool_size = Some(value.parse().ok().filter(|size| *size > 0).ok_or_else(|| unusable("connection_limit is not a number above 0"))?);
+            }
+            "target_session_attrs" if value == "primary" => return Ok(Some("read-write".to_owned())),
+            known if DRIVER_KEYS.contains(&known) => return Ok(Some(value.to_owned())),
+            unknown => self.warnings.push(format!("the setting {} is not known here and was left out", unknown.escape_debug())),
+        }
+        Ok(None)
+    }
+
+    /// With rustls a certificate is always verified, so `require` is stricter here than in libpq, and `verify-full` is the same.
+    fn ssl_mode(&mut self, mode: &str) -> Result<(), Error> {
+        match mode {
+            "disable" => self.tls.disabled = true,
+            "allow" | "prefer" => {}
+            "require" | "verify-full" => self.tls.required = true,
+            "verify-ca" => {
+                self.tls.required = true;
+                self.warnings.push("sslmode=verify-ca is read as verify-full: the host name is verified too".to_owned());
+            }
+            "no-verify" => return Err(unusable("sslmode=no-verify is not offered: it protects against nobody; give sslrootcert")),
+            _ => return Err(unusable("sslmode must be disable, allow, prefer, require, verify-ca or verify-full")),
+        }
+        Ok(())
+    }
+}
+
+/// Whether these hosts and ports are those of poolers that give every transaction another connection: PgBouncer's own port, Supabase's
+/// transaction mode, Neon's pooled endpoints.
+fn is_pooler(config: &tokio_postgres::Config) -> bool {
+    let port = config.get_ports().iter().any(|port| [6432, 6543].contains(port));
+    let host = config.get_hosts().iter().any(|host| {
+        matches!(host, tokio_postgres::config::Host::Tcp(name)
+            if name.split('.').next().is_some_and(|first| first.ends_with("-pooler")) && name.ends_with(".neon.tech"))
+    });
+    port || host
+}
+
+/// Reads `key=value` pairs, with values in single quotes where they hold spaces.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, Error> {
+    let mut pairs = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=').ok_or_else(|| unusable("has a word without ="))?;
+        let after = after.trim_start();
+        let (quoted, mut chars) = match after.strip_prefix('\'') {
+            Some(inner) => (true, inner.char_indices()),
+            None => (false, after.char_indices()),
+        };
+        let source = chars.as_str();
+        let mut value = String::new();
+        let mut end = source.len();
+        let mut closed = !quoted;
+        while let Some((index, char)) = chars.next() {
+            match char {
+                '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+                '\'' if quoted => {
+                    (end, closed) = (index + 1, true);
+                    break;
+                }
+                space if !quoted && space.is_whitespace() => {
+                    end = index;
+                    break;
+                }
+                other => value.push(other),
+            }
+        }
+        if !closed {
+            return Err(unusable("has a quote that is not closed"));
+        }
+        pairs.push((key.trim().to_owned(), value));
+        rest = source[end..].trim_start();
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_paste_is_understood() {
+        let parsed = parse("postgres://u:p%40x@h:6543/db?pgbouncer=true&connection_limit=3&sslmode=verify-full&supa=x&sslrootcert=/ca.crt")
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(parsed.config.get_password(), Some(&b"p@x"[..]));
+        assert_eq!((parsed.mode, parsed.pool_size), (StatementMode::Unnamed, Some(3)));
+        assert_eq!((parsed.tls.required, parsed.tls.root_cert.as_deref()), (true, Some("/ca.crt")));
+        assert_eq!(parsed.warnings.len(), 1);
+
+        let parsed = parse(r"host=localhost user=u password='a \'b' sslmode=disable options='-c geqo=off'").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(parsed.config.get_password(), Some(&b"a 'b"[..]));
+        assert_eq!(parsed.config.get_options(), Some("-c geqo=off"));
+        assert_eq!(parsed.mode, StatementMode::Prepared);
+
+        let neon = parse("postgresql://u:p@ep-cool-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require");
+        assert_eq!(neon.map(|parsed| parsed.mode).ok(), Some(StatementMode::Unnamed));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_without_repeating_the_password() {
+        for text in ["", "postgres://", "secret", "host=h password='secret", "postgres://u:secret@h:port/db", "postgres://u:secret@h/db?sslmode=off"] {
+            let error = parse(text).err().unwrap_or_else(|| panic!("{text} was accepted"));
+            assert!(matches!(error, Error::Configuration { setting: "connection string", .. }), "{text}: {error:?}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The only place that takes a connection and runs SQL: statement caching, timeouts, the scope, errors.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use deadpool_postgres::{Object, PoolError};
+use postgres_types::{ToSql, Type};
+use tokio::time::timeout;
+use tokio_postgres::{Row, error::SqlState};
+
+use super::{
+    Inner, StatementMode, Tx,
+    sql::{Bound, Composed, ScopeParam, Statement},
+};
+use crate::{Entity, Error, ProjectId, error::TimedOut};
+
+/// What a handle runs its statements on, and within which project. Every handle has one and can run nothing past it.
+#[derive(Clone, Copy)]
+pub(crate) struct Executor<'a> {
+    pub(crate) on: On<'a>,
+    pub(crate) scope: Option<&'a ProjectId>,
+}
+
+/// A pool, or one transaction.
+#[derive(Clone, Copy)]
+pub(crate) enum On<'a> {
+    Pool(&'a Inner),
+    Tx(&'a Tx<'a>),
+}
+
+impl<'a> Executor<'a> {
+    /// A connection for several statements: those polled together travel together, in one round trip.
+    pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
+        let client = match self.on {
+            On::Pool(inner) => Client::Pooled(Pooled::take(inner).await?),
+            On::Tx(tx) => Client::Tx(tx),
+        };
+        Ok(Connection { client, scope: self.scope })
+    }
+
+    /// Every row the statement answers.
+    pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
+        self.connection().await?.rows(statement, params).await
+    }
+
+    /// The row the statement answers, if any.
+    pub(crate) async fn opt(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Option<Row>, Error> {
+        self.connection().await?.opt(statement, params).await
+    }
+
+    /// The row the statement always answers.
+    pub(crate) async fn one(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Row, Error> {
+        one(statement.entity, self.opt(statement, params).await?)
+    }
+
+    /// The row a composed statement always answers.
+    pub(crate) async fn one_composed(&self, statement: &Composed<'_>) -> Result<Row, Error> {
+        let mut rows = self.connection().await?.composed(statement).await?;
+        one(statement.entity, rows.pop())
+    }
+}
+
+/// That a statement that always answers a row did.
+fn one(entity: Entity, row: Option<Row>) -> Result<Row, Error> {
+    row.ok_or_else(|| Error::Database { source: format!("a statement about a {entity} answered no row").into() })
+}
+
+/// A connection within a scope.
+pub(crate) struct Connection<'a> {
+    client: Client<'a>,
+    scope: Option<&'a ProjectId>,
+}
+
+enum Client<'a> {
+    Pooled(Pooled<'a>),
+    Tx(&'a Tx<'a>),
+}
+
+impl Connection<'_> {
+    /// Every row the statement answers.
+    pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
+        self.run(statement.entity, statement.sql, params).await
+    }
+
+    /// The row the statement answers, if any.
+    pub(crate) async fn opt(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Option<Row>, Error> {
+        Ok(self.rows(statement, params).await?.pop())
+    }
+
+    /// Every row a composed statement answers.
+    pub(crate) async fn composed(&self, statement: &Composed<'_>) -> Result<Vec<Row>, Error> {
+        self.run(statement.entity, &statement.sql, &statement.params).await
+    }
+
+    async fn run(&self, entity: Entity, sql: &str, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
+        let scope = ScopeParam(self.scope);
+        let mut bound: Vec<Bound<'_>> = Vec::with_capacity(params.len() + 1);
+        bound.push(&scope);
+        bound.extend_from_slice(params);
+        match &self.client {
+            Client::Pooled(pooled) => {
+                let Some(object) = pooled.object.as_ref() else { return Err(Error::unavailable("the connection is gone")) };
+                run_on(object, &***object, pooled.inner, &pooled.running, entity, sql, &bound).await
+            }
+            Client::Tx(tx) => {
+                run_on(&tx.client, &*tx.client, tx.inner, &tx.running, entity, sql, &bound).await
+            }
+        }
+        .inspect_err(|error| {
+            if let Error::Unavailable { .. } = error {
+                self.distrust();
+            }
+        })
+    }
+
+    /// Keeps the connection from being handed on: it is broken, or still at work on what nobody waits for any more.
+    fn distrust(&self) {
+        match &self.client {
+            Client::Pooled(pooled) => pooled.running.fetch_add(1, Ordering::Relaxed),
+            Client::Tx(tx) => tx.running.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+}
+
+/// Runs one statement on a connection or a transaction, and no longer than it may take.
+async fn run_on<C: deadpool_postgres::GenericClient, P: tokio_postgres::GenericClient>(
+    caching: &C,
+    plain: &P,
+    inner: &Inner,
+    running: &AtomicUsize,
+    entity: Entity,
+    sql: &str,
+    bound: &[Bound<'_>],
+) -> Result<Vec<Row>, Error> {
+    // A caller that goes away while this waits leaves the count raised, and the connection is not handed on: the server is still at work.
+    running.fetch_add(1, Ordering::Relaxed);
+    let answer = timeout(inner.statement_timeout, async {
+        match inner.mode {
+            StatementMode::Prepared => {
+                let types: Vec<Type> = bound.iter().map(|value| value.ty()).collect();
+                let statement = caching.prepare_typed_cached(sql, &types).await?;
+                let values: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| *value as _).collect();
+                plain.query(&statement, &values).await
+            }
+            StatementMode::Unnamed => {
+                let values: Vec<(&(dyn ToSql + Sync), Type)> = bound.iter().map(|value| (*value as _, value.ty())).collect();
+                plain.query_typed(sql, &values).await
+            }
+        }
+    })
+    .await;
+    running.fetch_sub(1, Ordering::Relaxed);
+    match answer {
+        Ok(Ok(rows)) => Ok(rows),
+        Ok(Err(error)) => Err(Error::from_driver(entity, error)),
+        Err(_) => Err(Error::unavailable(TimedOut(inner.statement_timeout))),
+    }
+}
+
+/// A connection of the pool. It goes back only if nothing is running on it.
+pub(crate) struct Pooled<'a> {
+    inner: &'a Inner,
+    object: Option<Object>,
+    running: AtomicUsize,
+}
+
+impl<'a> Pooled<'a> {
+    /// Waits for a connection. A server that has none left at this moment is asked once more.
+    pub(crate) async fn take(inner: &'a Inner) -> Result<Self, Error> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
+        let mut object = inner.pool.get().await;
+        if let Err(PoolError::Backend(error)) = &object
+            && error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
+            {
+                object = inner.pool.get().await;
+            }
+        }
+        let object = object.map_err(|error| match error {
+            // What the server says of a wrong password or database will not be different in a moment.
+            PoolError::Backend(error) if error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D")) => {
+                Error::Database { source: error.into() }
+            }
+            error => Error::unavailable(error),
+        })?;
+        Ok(Self { inner, object: Some(object), running: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn object_mut(&mut self) -> Result<&mut Object, Error> {
+        self.object.as_mut().ok_or_else(|| Error::unavailable("the connection is gone"))
+    }
+
+    /// Closes the connection in place of giving it back, and has the server stop what it is doing for it.
+    pub(crate) fn discard(&mut self) {
+        let Some(object) = self.object.take() else { return };
+        let cancel = object.cancel_token();
+        let closed = object.is_closed();
+        let tls = self.inner.tls.clone();
+        drop(Object::take(object));
+        if !closed && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { tls.cancel(&cancel).await });
+        }
+    }
+}
+
+impl Drop for Pooled<'_> {
+    fn drop(&mut self) {
+        if self.running.load(Ordering::Relaxed) > 0 {
+            self.discard();
+        }
+    }
+}

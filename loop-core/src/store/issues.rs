@@ -1,0 +1,382 @@
+use postgres_types::Json;
+use tokio_postgres::Row;
+
+use super::{
+    executor::Executor,
+    labels, projects, relations,
+    sql::{self, Columns, Composed, NEWEST, Order, Statement, Target, Update, Within, bind, params},
+};
+use crate::{
+    Commit, Entity, Error, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssueSort, LabelId, NewIssue, Page, PageRequest,
+    PullRequest,
+};
+
+/// The columns of an issue, with or without what its signal said, which may be large.
+macro_rules! issue_columns {
+    () => {
+        issue_columns!("t.signal_payload")
+    };
+    (list) => {
+        issue_columns!("NULL::jsonb AS signal_payload")
+    };
+    ($payload:literal) => {
+        concat!(
+            "t.id, t.number, t.title, t.description, t.type::text, t.status::text, t.priority::text, t.parent_id, t.project_id, \
+             t.signal_source, ",
+            $payload,
+            ", t.hypothesis, t.agent_session_id, t.agent_summary, t.commits, t.pull_requests, t.completed_at, t.created_at, t.updated_at, \
+             t.deleted_at"
+        )
+    };
+}
+pub(crate) use issue_columns;
+
+/// The living issue with the id `$2` within the scope.
+macro_rules! issue_row {
+    () => {
+        "t.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
+    };
+}
+
+const GET: Statement = issue(concat!("-- issues.get\nSELECT ", issue_columns!(), " FROM issues AS t WHERE ", issue_row!()));
+
+const FIND_BY_NUMBER: Statement = issue(
+    "-- issues.find_by_number
+SELECT t.id FROM issues AS t WHERE t.number = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)",
+);
+
+const PARENT: Statement = issue(concat!(
+    "-- issues.parent\nSELECT ",
+    issue_columns!(list),
+    " FROM issues AS c JOIN issues AS t ON t.id = c.parent_id
+      WHERE c.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
+));
+
+const CHILDREN: Statement = issue(concat!(
+    "-- issues.children\nSELECT ",
+    issue_columns!(list),
+    " FROM issues AS t WHERE t.parent_id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)
+      ORDER BY t.created_at, t.id"
+));
+
+const CREATE: Statement = issue(concat!(
+    "-- issues.create
+WITH checked AS (
+    SELECT $9::text IS NULL OR EXISTS (
+               SELECT FROM issues AS p WHERE p.id = $9 AND p.deleted_at IS NULL AND ($1::text IS NULL OR p.project_id = $1)) AS \"parentId?\",
+           $10::text IS NULL OR EXISTS (
+               SELECT FROM projects AS p WHERE p.id = $10 AND p.deleted_at IS NULL AND ($1::text IS NULL OR p.id = $1)) AS \"projectId?\",
+           NOT EXISTS (
+               SELECT FROM unnest($18::text[]) AS wanted (id)
+               WHERE NOT EXISTS (SELECT FROM labels AS l WHERE l.id = wanted.id AND l.deleted_at IS NULL)) AS \"labelIds?\"
+), written AS (
+    INSERT INTO issues AS t (id, title, description, type, status, priority, parent_id, project_id, signal_source, signal_payload,
+                             hypothesis, agent_session_id, agent_summary, commits, pull_requests, completed_at)
+    SELECT $2, $3, $4, $5::issue_type, $6::issue_status, $7::issue_priority, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+           CASE WHEN $8 THEN now() END
+    FROM checked WHERE \"parentId?\" AND \"projectId?\" AND \"labelIds?\"
+    RETURNING ",
+    issue_columns!(),
+    "), attached AS (
+    INSERT INTO issue_labels (issue_id, label_id)
+    SELECT written.id, wanted.id FROM written, unnest($18::text[]) AS wanted (id) ON CONFLICT DO NOTHING
+)
+SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
+));
+
+const UPDATE: Target = Target { entity: Entity::Issue, name: "issues.update", table: "issues", row: issue_row!(), columns: issue_columns!() };
+
+const DELETE: Statement = issue(concat!(
+    "-- issues.delete\nUPDATE issues AS t SET deleted_at = now(), updated_at = now() WHERE ",
+    issue_row!(),
+    " RETURNING t.id"
+));
+
+const LIST: Statement = issue(concat!("-- issues.list\nSELECT ", issue_columns!(list), " FROM issues AS t WHERE t.deleted_at IS NULL"));
+
+const COUNT: Statement = issue("-- issues.count\nSELECT count(*) FROM issues AS t WHERE t.deleted_at IS NULL");
+
+/// The fixed statements.
+#[cfg(feature = "test-util")]
+pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, PARENT, CHILDREN, CREATE, DELETE, LIST, COUNT];
+
+const WITHIN: Within = Within::Project("t.project_id = $1");
+
+const fn issue(sql: &'static str) -> Statement {
+    Statement::new(Entity::Issue, sql)
+}
+
+/// Reads the columns of an issue.
+pub(crate) fn read(columns: &mut Columns<'_>) -> Result<Issue, Error> {
+    Ok(Issue {
+        id: columns.next()?,
+        number: columns.next()?,
+        title: columns.next()?,
+        description: columns.next()?,
+        kind: columns.next()?,
+        status: columns.next()?,
+        priority: columns.next()?,
+        parent_id: columns.next()?,
+        project_id: columns.next()?,
+        signal_source: columns.next()?,
+        signal_payload: columns.next()?,
+        hypothesis: columns.json::<Hypothesis>()?,
+        agent_session_id: columns.next()?,
+        agent_summary: columns.next()?,
+        commits: columns.json::<Vec<Commit>>()?,
+        pull_requests: columns.json::<Vec<PullRequest>>()?,
+        completed_at: columns.next()?,
+        created_at: columns.next()?,
+        updated_at: columns.next()?,
+        deleted_at: columns.next()?,
+    })
+}
+
+fn read_row(row: &Row) -> Result<Issue, Error> {
+    read(&mut Columns::of(row, "issues"))
+}
+
+const fn order(sort: IssueSort) -> Order {
+    let (after, by, time) = match sort {
+        IssueSort::CreatedDesc => (NEWEST.after, NEWEST.by, true),
+        IssueSort::CreatedAsc => (" AND (t.created_at, t.id) > (?, ?)", " ORDER BY t.created_at, t.id", true),
+        IssueSort::UpdatedDesc => (" AND (t.updated_at, t.id) < (?, ?)", " ORDER BY t.updated_at DESC, t.id DESC", true),
+        IssueSort::UpdatedAsc => (" AND (t.updated_at, t.id) > (?, ?)", " ORDER BY t.updated_at, t.id", true),
+        IssueSort::PriorityAsc => {
+            (" AND (t.priority, t.id) > ((enum_range(NULL::issue_priority))[?::int], ?)", " ORDER BY t.priority, t.id", false)
+        }
+        IssueSort::PriorityDesc => {
+            (" AND (t.priority, t.id) < ((enum_range(NULL::issue_priority))[?::int], ?)", " ORDER BY t.priority DESC, t.id DESC", false)
+        }
+        IssueSort::NumberAsc => (" AND (t.number, t.id) > (?, ?)", " ORDER BY t.number, t.id", false),
+        IssueSort::NumberDesc => (" AND (t.number, t.id) < (?, ?)", " ORDER BY t.number DESC, t.id DESC", false),
+    };
+    Order { word: sort.as_str(), after, by, time }
+}
+
+/// What a cursor holds of an issue. A priority is its place in the enumeration, from 1.
+const fn cursor_key(issue: &Issue, sort: IssueSort) -> i64 {
+    match sort {
+        IssueSort::CreatedDesc | IssueSort::CreatedAsc => issue.created_at.as_millis(),
+        IssueSort::UpdatedDesc | IssueSort::UpdatedAsc => issue.updated_at.as_millis(),
+        IssueSort::PriorityAsc | IssueSort::PriorityDesc => issue.priority as i64 + 1,
+        IssueSort::NumberAsc | IssueSort::NumberDesc => issue.number,
+    }
+}
+
+fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter) -> Composed<'a> {
+    let IssueFilter { status, kind, priority, project_id, label_id, parent_id, text, created_after, created_before, sort: _ } = filter;
+    list.any_of("t.status = ANY (?::text[]::issue_status[])", status);
+    list.any_of("t.type = ANY (?::text[]::issue_type[])", kind);
+    list.any_of("t.priority = ANY (?::text[]::issue_priority[])", priority);
+    list.condition_if("t.project_id = ?", project_id.as_ref());
+    list.condition_if("t.parent_id = ?", parent_id.as_ref());
+    list.condition_if("t.created_at > ?", created_after.as_ref());
+    list.condition_if("t.created_at < ?", created_before.as_ref());
+    list.condition_if(
+        "EXISTS (SELECT FROM issue_labels AS l JOIN labels AS n ON n.id = l.label_id AND n.deleted_at IS NULL \
+         WHERE l.issue_id = t.id AND l.label_id = ?)",
+        label_id.as_ref(),
+    );
+    list.condition_if(
+        "to_tsvector('simple', t.title || ' ' || left(coalesce(t.description, ''), 100000)) @@ websearch_to_tsquery('simple', ?)",
+        text.as_ref(),
+    );
+    list
+}
+
+/// The issues.
+pub struct Issues<'a> {
+    pub(crate) on: Executor<'a>,
+}
+
+impl Issues<'_> {
+    /// The issue with this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn get(&self, id: &IssueId) -> Result<Issue, Error> {
+        let row = self.on.opt(GET, params![id]).await?;
+        read_row(&row.ok_or_else(|| Error::not_found(Entity::Issue, id))?)
+    }
+
+    /// The id of the issue with this number.
+    pub async fn find_by_number(&self, number: i64) -> Result<Option<IssueId>, Error> {
+        let row = self.on.opt(FIND_BY_NUMBER, params![number]).await?;
+        row.map(|row| Columns::of(&row, "issues").next()).transpose()
+    }
+
+    /// The issue with this id and everything around it, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn detail(&self, id: &IssueId) -> Result<IssueDetail, Error> {
+        let by_id: &[_] = params![id];
+        let connection = self.on.connection().await?;
+        let (issue, parent, children, labels, relations, project) = futures_util::try_join!(
+            connection.opt(GET, by_id),
+            connection.opt(PARENT, by_id),
+            connection.rows(CHILDREN, by_id),
+            connection.rows(labels::OF_ISSUE, by_id),
+            connection.rows(relations::OF_ISSUE, by_id),
+            connection.opt(projects::OF_ISSUE, by_id),
+        )?;
+        Ok(IssueDetail {
+            issue: read_row(&issue.ok_or_else(|| Error::not_found(Entity::Issue, id))?)?,
+            parent: parent.as_ref().map(read_row).transpose()?,
+            children: children.iter().map(read_row).collect::<Result<_, _>>()?,
+            labels: labels.iter().map(labels::read_row).collect::<Result<_, _>>()?,
+            relations: relations.iter().map(relations::read_view).collect::<Result<_, _>>()?,
+            project: project.as_ref().map(projects::read_row).transpose()?,
+        })
+    }
+
+    /// The issues that match the filter, in its order, without what their signals said.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MalformedCursor`] when the cursor is not one of this order.
+    pub async fn list(&self, filter: &IssueFilter, page: &PageRequest) -> Result<Page<Issue>, Error> {
+        let sort = filter.sort;
+        let begin = |statement| matching(Composed::list(statement, self.on.scope, WITHIN), filter);
+        sql::list(self.on, begin(LIST), || begin(COUNT), page, order(sort), read_row, |issue| (cursor_key(issue, sort), issue.id.clone())).await
+    }
+
+    /// Creates an issue, with its labels.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidReference`] when the parent, the project or a label is not there, [`Error::Invalid`] when the parent has a parent
+    /// itself.
+    pub async fn create(&self, new: NewIssue) -> Result<Issue, Error> {
+        let NewIssue {
+            title,
+            description,
+            kind,
+            status,
+            priority,
+            parent_id,
+            project_id,
+            signal_source,
+            signal_payload,
+            hypothesis,
+            agent_session_id,
+            agent_summary,
+            commits,
+            pull_requests,
+            label_ids,
+        } = new;
+        let id = IssueId::new();
+        let project_id = project_id.as_ref().or(self.on.scope);
+        let parameters: &[_] = params![
+            id,
+            title,
+            description,
+            kind,
+            status,
+            priority,
+            status.is_completed(),
+            parent_id,
+            project_id,
+            signal_source,
+            signal_payload,
+            hypothesis.as_ref().map(Json),
+            agent_session_id,
+            agent_summary,
+            commits.as_ref().map(Json),
+            pull_requests.as_ref().map(Json),
+            label_ids,
+        ];
+        let row = self.on.one(CREATE, parameters).await?;
+        sql::written(&row, Entity::Issue, "issues", &id, read)
+    }
+
+    /// Changes an issue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none, [`Error::InvalidReference`] when the parent, the project or a label is not there,
+    /// [`Error::Invalid`] when the parent has a parent itself, or the issue has children, or is to be its own parent.
+    /// [`Error::Conflict`] when it and another were made each other's parent at the same moment.
+    pub async fn update(&self, id: &IssueId, patch: IssuePatch) -> Result<Issue, Error> {
+        let IssuePatch {
+            title,
+            description,
+            kind,
+            status,
+            priority,
+            parent_id,
+            project_id,
+            signal_source,
+            signal_payload,
+            hypothesis,
+            agent_session_id,
+            agent_summary,
+            commits,
+            pull_requests,
+            label_ids,
+        } = patch;
+        let (hypothesis, commits, pull_requests) = (hypothesis.map(Json), commits.map(Json), pull_requests.map(Json));
+        let completed = status.map(crate::IssueStatus::is_completed);
+        let mut update = Update::of(UPDATE, id);
+        update.set("title", "?", title.as_ref());
+        update.patch("description", &description);
+        update.set("type", "?::issue_type", kind.as_ref());
+        update.set("status", "?::issue_status", status.as_ref());
+        // Moving on within the completed statuses keeps the moment.
+        update.set("completed_at", "CASE WHEN ? THEN coalesce(t.completed_at, now()) END", completed.as_ref());
+        update.set("priority", "?::issue_priority", priority.as_ref());
+        update.refer(
+            "parentId?",
+            "parent_id",
+            "EXISTS (SELECT FROM issues AS p WHERE p.id = ? AND p.deleted_at IS NULL AND ($1::text IS NULL OR p.project_id = $1))",
+            &parent_id,
+        );
+        update.refer_project(&project_id);
+        update.patch("signal_source", &signal_source);
+        update.patch("signal_payload", &signal_payload);
+        update.patch("hypothesis", &hypothesis);
+        update.patch("agent_session_id", &agent_session_id);
+        update.patch("agent_summary", &agent_summary);
+        update.patch("commits", &commits);
+        update.patch("pull_requests", &pull_requests);
+        if let Some(labels) = &label_ids {
+            replace_labels(&mut update, labels);
+        }
+        sql::update(self.on, update, id, read).await
+    }
+
+    /// Deletes an issue, which hides it everywhere. Its children stay, without a parent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn delete(&self, id: &IssueId) -> Result<(), Error> {
+        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Issue, id))
+    }
+}
+
+/// That an issue whose parts fill no page is there at all: an empty page tells nothing, and a full one tells enough.
+pub(crate) async fn require_behind<T>(on: Executor<'_>, issue: &IssueId, page: &Page<T>) -> Result<(), Error> {
+    if page.data.is_empty() {
+        Issues { on }.get(issue).await?;
+    }
+    Ok(())
+}
+
+fn replace_labels<'a>(update: &mut Update<'a>, labels: &'a Vec<LabelId>) {
+    update.check(
+        "labelIds?",
+        "NOT EXISTS (SELECT FROM unnest(?::text[]) AS wanted (id) \
+         WHERE NOT EXISTS (SELECT FROM labels AS l WHERE l.id = wanted.id AND l.deleted_at IS NULL))",
+        &[bind(labels)],
+    );
+    update.then(
+        ", detached AS (DELETE FROM issue_labels AS l USING written WHERE l.issue_id = written.id AND l.label_id <> ALL (?::text[])), \
+         attached AS (INSERT INTO issue_labels (issue_id, label_id) \
+         SELECT written.id, wanted.id FROM written, unnest(?::text[]) AS wanted (id) ON CONFLICT DO NOTHING)",
+        &[bind(labels), bind(labels)],
+    );
+}

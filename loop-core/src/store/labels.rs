@@ -1,0 +1,174 @@
+use tokio_postgres::Row;
+
+use super::{
+    executor::Executor,
+    sql::{self, Columns, Composed, NEWEST, Statement, Target, Update, Within, params},
+};
+use crate::{Entity, Error, IssueId, Label, LabelId, LabelPatch, NewLabel, Page, PageRequest};
+
+macro_rules! label_columns {
+    () => {
+        "t.id, t.name, t.color, t.created_at, t.updated_at, t.deleted_at"
+    };
+}
+
+const GET: Statement = label(concat!("-- labels.get\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.id = $2 AND t.deleted_at IS NULL"));
+
+const CREATE: Statement =
+    label(concat!("-- labels.create\nINSERT INTO labels AS t (id, name, color) VALUES ($2, $3, $4) RETURNING ", label_columns!()));
+
+const DELETE: Statement =
+    label("-- labels.delete\nUPDATE labels SET deleted_at = now(), updated_at = now() WHERE id = $2 AND deleted_at IS NULL RETURNING id");
+
+const LIST: Statement = label(concat!("-- labels.list\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.deleted_at IS NULL"));
+
+const COUNT: Statement = label("-- labels.count\nSELECT count(*) FROM labels AS t WHERE t.deleted_at IS NULL");
+
+const UPDATE: Target = Target {
+    entity: Entity::Label,
+    name: "labels.update",
+    table: "labels",
+    row: "t.id = $2 AND t.deleted_at IS NULL",
+    columns: label_columns!(),
+};
+
+pub(crate) const OF_ISSUE: Statement = label(concat!(
+    "-- labels.of_issue\nSELECT ",
+    label_columns!(),
+    " FROM issue_labels AS l JOIN labels AS t ON t.id = l.label_id AND t.deleted_at IS NULL
+      JOIN issues AS i ON i.id = l.issue_id AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)
+      WHERE l.issue_id = $2 ORDER BY lower(t.name), t.id"
+));
+
+const ATTACH: Statement = label(
+    "-- labels.attach
+WITH checked AS (
+    SELECT EXISTS (SELECT FROM issues AS i WHERE i.id = $2 AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)) AS issue,
+           EXISTS (SELECT FROM labels AS l WHERE l.id = $3 AND l.deleted_at IS NULL) AS label
+), attached AS (
+    INSERT INTO issue_labels (issue_id, label_id) SELECT $2, $3 FROM checked WHERE issue AND label ON CONFLICT DO NOTHING
+)
+SELECT issue, label FROM checked",
+);
+
+const DETACH: Statement = label(
+    "-- labels.detach
+WITH checked AS (
+    SELECT EXISTS (SELECT FROM issues AS i WHERE i.id = $2 AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)) AS issue,
+           EXISTS (SELECT FROM labels AS l WHERE l.id = $3 AND l.deleted_at IS NULL) AS label
+), detached AS (
+    DELETE FROM issue_labels AS t USING checked WHERE t.issue_id = $2 AND t.label_id = $3 AND issue AND label
+)
+SELECT issue, label FROM checked",
+);
+
+/// The fixed statements.
+#[cfg(feature = "test-util")]
+pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, DELETE, LIST, COUNT, OF_ISSUE, ATTACH, DETACH];
+
+const fn label(sql: &'static str) -> Statement {
+    Statement::new(Entity::Label, sql)
+}
+
+fn read(columns: &mut Columns<'_>) -> Result<Label, Error> {
+    Ok(Label {
+        id: columns.next()?,
+        name: columns.next()?,
+        color: columns.next()?,
+        created_at: columns.next()?,
+        updated_at: columns.next()?,
+        deleted_at: columns.next()?,
+    })
+}
+
+pub(crate) fn read_row(row: &Row) -> Result<Label, Error> {
+    read(&mut Columns::of(row, "labels"))
+}
+
+/// The labels. They are shared by all projects, so a store bound to one sees them all.
+pub struct Labels<'a> {
+    pub(crate) on: Executor<'a>,
+}
+
+impl Labels<'_> {
+    /// The label with this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn get(&self, id: &LabelId) -> Result<Label, Error> {
+        let row = self.on.opt(GET, params![id]).await?;
+        read_row(&row.ok_or_else(|| Error::not_found(Entity::Label, id))?)
+    }
+
+    /// The labels, the newest first.
+    pub async fn list(&self, page: &PageRequest) -> Result<Page<Label>, Error> {
+        let begin = |statement| Composed::list(statement, self.on.scope, Within::Shared);
+        sql::list(self.on, begin(LIST), || begin(COUNT), page, NEWEST, read_row, |label| (label.created_at.as_millis(), label.id.clone())).await
+    }
+
+    /// Creates a label.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when a living label has the name, in whatever case.
+    pub async fn create(&self, new: NewLabel) -> Result<Label, Error> {
+        let NewLabel { name, color } = new;
+        read_row(&self.on.one(CREATE, params![LabelId::new(), name, color]).await?)
+    }
+
+    /// Changes a label.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none, [`Error::Conflict`] when another living label has the name.
+    pub async fn update(&self, id: &LabelId, patch: LabelPatch) -> Result<Label, Error> {
+        let LabelPatch { name, color } = patch;
+        let mut update = Update::of(UPDATE, id);
+        update.set("name", "?", name.as_ref());
+        update.set("color", "?", color.as_ref());
+        sql::update(self.on, update, id, read).await
+    }
+
+    /// Deletes a label, which takes it off every issue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn delete(&self, id: &LabelId) -> Result<(), Error> {
+        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Label, id))
+    }
+
+    /// The labels of an issue, by name. None for an issue that is not there.
+    pub async fn of_issue(&self, issue: &IssueId) -> Result<Vec<Label>, Error> {
+        self.on.rows(OF_ISSUE, params![issue]).await?.iter().map(read_row).collect()
+    }
+
+    /// Puts a label on an issue. It may already be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is no such issue or label.
+    pub async fn attach(&self, issue: &IssueId, label: &LabelId) -> Result<(), Error> {
+        self.link(ATTACH, issue, label).await
+    }
+
+    /// Takes a label off an issue. It may already be gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is no such issue or label.
+    pub async fn detach(&self, issue: &IssueId, label: &LabelId) -> Result<(), Error> {
+        self.link(DETACH, issue, label).await
+    }
+
+    async fn link(&self, statement: Statement, issue: &IssueId, label: &LabelId) -> Result<(), Error> {
+        let row = self.on.one(statement, params![issue, label]).await?;
+        let mut columns = Columns::of(&row, "issue_labels");
+        match (columns.next::<bool>()?, columns.next::<bool>()?) {
+            (true, true) => Ok(()),
+            (false, _) => Err(Error::not_found(Entity::Issue, issue)),
+            (true, false) => Err(Error::not_found(Entity::Label, label)),
+        }
+    }
+}

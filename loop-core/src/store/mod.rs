@@ -1,0 +1,210 @@
+//! The typed store: a handle per entity, from the store itself or from a transaction.
+
+mod api_keys;
+mod builder;
+mod comments;
+mod connection_string;
+mod executor;
+mod goals;
+mod issues;
+mod labels;
+mod projects;
+mod prompts;
+mod relations;
+mod signals;
+pub(crate) mod sql;
+mod tls;
+mod tx;
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_postgres::Pool;
+
+pub use self::{
+    api_keys::ApiKeys,
+    builder::{StatementMode, StoreBuilder},
+    comments::Comments,
+    goals::Goals,
+    issues::Issues,
+    labels::Labels,
+    projects::Projects,
+    prompts::{Reviews, Templates, Versions},
+    relations::Relations,
+    signals::Signals,
+    sql::Param,
+    tx::Tx,
+};
+use self::{
+    executor::{Executor, On, Pooled},
+    tls::Tls,
+};
+use crate::{Error, ProjectId};
+
+/// A typed store over a PostgreSQL database. Cheap to clone: the clones share one pool of connections.
+///
+/// A store may be bound to a project ([`within`](Self::within)). Then no handle sees or touches a row of another project, whatever it is
+/// asked: such a row does not exist for it.
+#[derive(Clone)]
+pub struct LoopStore {
+    inner: Arc<Inner>,
+    scope: Option<Arc<ProjectId>>,
+}
+
+/// What all clones of a store share.
+pub(crate) struct Inner {
+    pool: Pool,
+    mode: StatementMode,
+    statement_timeout: Duration,
+    schema: Option<String>,
+    tls: Tls,
+}
+
+impl std::fmt::Debug for LoopStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoopStore").field("mode", &self.inner.mode).field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl LoopStore {
+    /// Connects to the database with the usual settings, and makes sure that it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] when the connection string cannot be used, [`Error::Unavailable`] when the database does not answer,
+    /// [`Error::Database`] when it refuses the user or does not know the database.
+    pub async fn connect(connection_string: &str) -> Result<Self, Error> {
+        Self::builder(connection_string).connect().await
+    }
+
+    /// A store with settings of one's own.
+    pub fn builder(connection_string: &str) -> StoreBuilder {
+        StoreBuilder::new(connection_string)
+    }
+
+    /// The same store bound to one project, with the same connections.
+    pub fn within(&self, project: ProjectId) -> Self {
+        Self { inner: Arc::clone(&self.inner), scope: Some(Arc::new(project)) }
+    }
+
+    /// The project this store is bound to.
+    pub fn scope(&self) -> Option<&ProjectId> {
+        self.scope.as_deref()
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.executor().one(PING, &[]).await.map(drop)
+    }
+
+    /// How many connections are open, how many of them are idle, and how many callers wait for one.
+    pub fn pool_status(&self) -> PoolStatus {
+        let status = self.inner.pool.status();
+        PoolStatus { max_size: status.max_size, size: status.size, idle: status.available, waiting: status.waiting }
+    }
+
+    /// Closes the pool: idle connections at once, others as they come back. From then on every call answers [`Error::Unavailable`].
+    pub fn close(&self) {
+        self.inner.pool.close();
+    }
+
+    pub(crate) fn executor(&self) -> Executor<'_> {
+        Executor { on: On::Pool(&self.inner), scope: self.scope() }
+    }
+
+    /// The name of the schema that the tables are in, where it was chosen.
+    pub(crate) fn schema(&self) -> Option<&str> {
+        self.inner.schema.as_deref()
+    }
+
+    /// A connection for the migrations alone.
+    pub(crate) async fn take_connection(&self) -> Result<Pooled<'_>, Error> {
+        Pooled::take(&self.inner).await
+    }
+}
+
+const PING: sql::Statement = sql::Statement::new(crate::Entity::Migration, "-- ping\nSELECT $1::text");
+
+/// How a pool of connections is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// The most connections it opens.
+    pub max_size: usize,
+    /// The open ones.
+    pub size: usize,
+    /// The open ones that nobody uses.
+    pub idle: usize,
+    /// The callers that wait for one.
+    pub waiting: usize,
+}
+
+macro_rules! handles {
+    ($($(#[$doc:meta])* $name:ident: $handle:ident,)+) => {
+        impl LoopStore {
+            $($(#[$doc])* pub fn $name(&self) -> $handle<'_> {
+                $handle { on: self.executor() }
+            })+
+        }
+
+        impl Tx<'_> {
+            $($(#[$doc])* pub fn $name(&self) -> $handle<'_> {
+                $handle { on: self.executor() }
+            })+
+        }
+
+        $(impl std::fmt::Debug for $handle<'_> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($handle)).field("scope", &self.on.scope).finish_non_exhaustive()
+            }
+        })+
+    };
+}
+
+handles! {
+    /// The issues.
+    issues: Issues,
+    /// The labels, and which issues have them.
+    labels: Labels,
+    /// The comments on issues.
+    comments: Comments,
+    /// The relations between issues.
+    relations: Relations,
+    /// The projects.
+    projects: Projects,
+    /// The goals.
+    goals: Goals,
+    /// The signals.
+    signals: Signals,
+    /// The prompt templates.
+    templates: Templates,
+    /// The versions of prompt templates.
+    versions: Versions,
+    /// The reviews of prompt versions.
+    reviews: Reviews,
+    /// The API keys.
+    api_keys: ApiKeys,
+}
+
+/// Every fixed statement of the store, with its name: to be prepared against the schema by tests.
+#[cfg(feature = "test-util")]
+pub fn statements() -> Vec<&'static str> {
+    [
+        &[PING][..],
+        api_keys::STATEMENTS,
+        comments::STATEMENTS,
+        goals::STATEMENTS,
+        issues::STATEMENTS,
+        labels::STATEMENTS,
+        projects::STATEMENTS,
+        prompts::STATEMENTS,
+        relations::STATEMENTS,
+        signals::STATEMENTS,
+    ]
+    .concat()
+    .iter()
+    .map(|statement| statement.sql)
+    .collect()
+}

@@ -1,0 +1,95 @@
+use http::HeaderMap;
+
+use super::{Intake, IntakeError, Media, UNKNOWN, cut, delivery_key, media, object, part::Part, tags, token, utf8};
+use crate::{JsonObject, NewSignal, Severity, Title};
+
+const EVENT: &str = "X-GitHub-Event";
+
+/// What a delivery of GitHub's becomes, in JSON or in the form encoding.
+///
+/// `ping` is [`Intake::Ping`]. Any other event is a signal from `github` of the event's name: its title names the event, the repository
+/// and the sender, its `source_id` is `{event}.{action}`. The delivery is known by the hook's id and the delivery's, because two hooks
+/// may report one event under one delivery id.
+///
+/// | event | severity |
+/// |---|---|
+/// | `security_advisory`, `code_scanning_alert` | critical |
+/// | `dependabot_alert`, `secret_scanning_alert` | high |
+/// | `workflow_run`, `check_run`, `check_suite` with the conclusion `failure`, `timed_out` or `startup_failure` | high |
+/// | `pull_request`, `push`, `issue_comment` | low |
+/// | `issues` and all others | medium |
+///
+/// # Errors
+///
+/// [`IntakeError`] if the body is of another type, not UTF-8 or not a JSON object, if a form lacks the field `payload`, or if
+/// `X-GitHub-Event` is absent, given twice or not a name.
+pub fn github_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeError> {
+    let payload = payload(headers, body)?;
+    let event = event(headers)?;
+    if event == "ping" {
+        return Ok(Intake::Ping);
+    }
+
+    // The outcome of a run is in the object that has the event's name.
+    let [action, repository, sender, subject] = Part::of(&payload).fields(["action", "repository", "sender", event]);
+    let (action, repository, sender) = (action.text(), repository.field("full_name").text(), sender.field("login").text());
+    let severity = severity(event, subject.field("conclusion").text().as_deref());
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
+    let title = format!("GitHub: {event} on {} by {}", known(&repository), known(&sender));
+
+    Ok(Intake::Signal(Box::new(NewSignal {
+        source: cut("source", "github")?,
+        source_id: Some(match &action {
+            Some(action) => cut("action", &format!("{event}.{action}"))?,
+            None => cut(EVENT, event)?,
+        }),
+        kind: cut(EVENT, event)?,
+        severity,
+        tags: tags([repository.as_deref(), action.as_deref()])?,
+        project_id: None,
+        title: Title::cut(&title, "GitHub"),
+        delivery: Some(delivery_key(delivery_name(headers).as_deref(), body)),
+        payload,
+    })))
+}
+
+fn payload(headers: &HeaderMap, body: &[u8]) -> Result<JsonObject, IntakeError> {
+    match media(headers) {
+        Some(Media::Json) => object("body", utf8(body)?),
+        Some(Media::Form) => {
+            let mut fields = form_urlencoded::parse(utf8(body)?.as_bytes());
+            let field = fields.find_map(|(name, value)| (name == "payload").then_some(value));
+            object("payload", &field.ok_or_else(|| IntakeError::invalid("payload", "The form must have this field"))?)
+        }
+        None => Err(IntakeError::UnsupportedContentType { expected: "application/json or application/x-www-form-urlencoded" }),
+    }
+}
+
+fn event(headers: &HeaderMap) -> Result<&str, IntakeError> {
+    if !headers.contains_key(EVENT) {
+        return Err(IntakeError::invalid(EVENT, "The header is missing"));
+    }
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let event = token(headers, EVENT).filter(|event| event.len() <= 100 && event.bytes().all(name));
+    event.ok_or_else(|| IntakeError::invalid(EVENT, "Must be the name of one event"))
+}
+
+fn severity(event: &str, conclusion: Option<&str>) -> Severity {
+    match event {
+        "security_advisory" | "code_scanning_alert" => Severity::Critical,
+        "dependabot_alert" | "secret_scanning_alert" => Severity::High,
+        "workflow_run" | "check_run" | "check_suite" if matches!(conclusion, Some("failure" | "timed_out" | "startup_failure")) => {
+            Severity::High
+        }
+        "pull_request" | "push" | "issue_comment" => Severity::Low,
+        _ => Severity::Medium,
+    }
+}
+
+/// Hook id and delivery id; without a delivery id a delivery has no name.
+fn delivery_name(headers: &HeaderMap) -> Option<String> {
+    let delivery = token(headers, "x-github-delivery")?;
+    // An id is a number, so that the hyphen and the slash cannot be part of it.
+    let hook = token(headers, "x-github-hook-id").filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
+    Some(format!("{}/{delivery}", hook.unwrap_or("-")))
+}
