@@ -1,0 +1,187 @@
+//! What the binary does.
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use loop_core::{ApiKeyId, LoopStore, Name, NewApiKey, PageRequest, ProjectId, Role, Start, Timestamp};
+use loop_http::Config;
+use tokio::{net::TcpListener, signal};
+
+use crate::example;
+
+/// Manage API keys.
+#[derive(Subcommand)]
+pub(crate) enum Keys {
+    /// Create a key and print it, the one time it is shown.
+    Create {
+        /// What it is called.
+        #[arg(long)]
+        name: Name,
+        /// What it may do: admin, write or read.
+        #[arg(long, default_value = "write")]
+        role: Role,
+        /// The only project it sees.
+        #[arg(long)]
+        project: Option<ProjectId>,
+        /// When it stops to open anything, such as 2027-01-31T12:00:00Z.
+        #[arg(long)]
+        expires_at: Option<Timestamp>,
+    },
+    /// List the keys.
+    List,
+    /// Revoke a key.
+    Revoke {
+        /// Its id.
+        id: ApiKeyId,
+    },
+}
+
+/// A store, and the PostgreSQL inside the process that it is over, if it is over one.
+struct Opened {
+    store: LoopStore,
+    #[cfg(feature = "embedded")]
+    embedded: Option<loop_core::embedded::Embedded>,
+}
+
+impl Opened {
+    fn is_embedded(&self) -> bool {
+        #[cfg(feature = "embedded")]
+        return self.embedded.is_some();
+        #[cfg(not(feature = "embedded"))]
+        false
+    }
+}
+
+/// Opens the database that is configured.
+async fn open(config: &Config) -> anyhow::Result<Opened> {
+    if let Some(url) = &config.database.url {
+        let store = config.database.store(url)?;
+        return Ok(Opened {
+            store,
+            #[cfg(feature = "embedded")]
+            embedded: None,
+        });
+    }
+    open_embedded(config).await
+}
+
+#[cfg(feature = "embedded")]
+async fn open_embedded(config: &Config) -> anyhow::Result<Opened> {
+    let embedded = loop_core::embedded::Embedded::start(&config.database.data_dir)?;
+    let store = LoopStore::builder(embedded.connection_string()).pool_size(1).connect().await.context("the embedded database")?;
+    store.migrate().await.context("migrating the embedded database")?;
+    Ok(Opened { store, embedded: Some(embedded) })
+}
+
+#[cfg(not(feature = "embedded"))]
+#[expect(clippy::unused_async, reason = "it takes the place of one that is")]
+async fn open_embedded(_: &Config) -> anyhow::Result<Opened> {
+    bail!("DATABASE_URL is not set, and this build has no embedded database")
+}
+
+pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let address = (config.host, config.port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {}:{}", config.host, config.port))?;
+    let address = listener.local_addr()?;
+    if opened.is_embedded() {
+        first_start(config, &opened.store, address).await?;
+    } else {
+        match opened.store.migration_status().await {
+            Ok(status) if status.pending.is_empty() => {}
+            Ok(status) => tracing::warn!(pending = status.pending.len(), "the database is not migrated: run `loop-http migrate`"),
+            Err(error) => tracing::warn!(error = ?anyhow::Error::from(error), "the database does not answer yet"),
+        }
+    }
+    tracing::info!(%address, "listening");
+    let router = loop_http::router(config.state(opened.store.clone()), &config.router);
+    let finished = loop_http::serve(listener, router, &config.serve, told_to_stop()).await;
+    if finished {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!("stopped with requests still under way");
+    }
+    opened.store.close();
+    Ok(())
+}
+
+/// Prints what a newcomer needs: an admin key, the one time it is shown, and requests to paste.
+async fn first_start(config: &Config, store: &LoopStore, address: std::net::SocketAddr) -> anyhow::Result<()> {
+    println!("Loop runs on its embedded database in {}", config.database.data_dir.display());
+    if store.api_keys().list(&PageRequest::first()).await?.data.is_empty() {
+        let new = NewApiKey { name: "first admin".parse()?, role: Role::Admin, project_id: None, expires_at: None };
+        let issued = store.api_keys().create(new).await?;
+        let key = issued.plaintext.reveal();
+        println!("\nThis is your admin key. It is shown this one time:\n\n  {key}\n");
+        println!("See the issues:\n\n  curl -H 'Authorization: Bearer {key}' http://{address}/api/v1/issues\n");
+    }
+    if let Some(secret) = &config.github_example {
+        println!("Send a signed GitHub delivery:\n\n{}\n", example::github_curl(secret.reveal(), address)?);
+    }
+    Ok(())
+}
+
+/// Ready when the process is told to stop.
+async fn told_to_stop() {
+    let interrupted = async {
+        if signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminated = async {
+        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated => {}
+    }
+    tracing::info!("told to stop: finishing the requests under way");
+}
+
+pub(crate) async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let report = opened.store.migrate().await?;
+    for migration in &report.applied {
+        println!("applied {migration}");
+    }
+    println!("the schema is at version {}", report.version);
+    Ok(())
+}
+
+pub(crate) async fn keys(config: &Config, command: Keys) -> anyhow::Result<()> {
+    let opened = open(config).await?;
+    let keys = opened.store.api_keys();
+    match command {
+        Keys::Create { name, role, project, expires_at } => {
+            let issued = keys.create(NewApiKey { name, role, project_id: project, expires_at }).await?;
+            println!("{}", issued.plaintext.reveal());
+            eprintln!("created {} with the role {}; it is not shown again", issued.key.id, issued.key.role);
+        }
+        Keys::List => {
+            let mut page = PageRequest::first();
+            loop {
+                let keys = keys.list(&page).await?;
+                for key in keys.data {
+                    let project = key.project_id.map_or_else(|| "all projects".to_owned(), |project| project.to_string());
+                    let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |time| format!("used {time}"));
+                    println!("{}  {}…  {:5}  {project}  {used}  {}", key.id, key.prefix, key.role.as_str(), key.name);
+                }
+                let Some(next) = keys.next_cursor else { break };
+                page.start = Start::After(loop_core::Cursor::parse(&next)?);
+            }
+        }
+        Keys::Revoke { id } => match keys.revoke(&id).await {
+            Ok(()) => println!("revoked {id}"),
+            Err(loop_core::Error::NotFound { .. }) => bail!("there is no key {id}"),
+            Err(error) => return Err(error.into()),
+        },
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! What goes wrong, as status and JSON. The only place where an error becomes an answer.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use loop_core::{
+    Entity, Error,
+    webhook::{IntakeError, VerifyError},
+};
+use serde::Serialize;
+
+/// How many seconds a client is asked to wait when the database is away.
+const RETRY_AFTER_SECONDS: u64 = 2;
+
+/// Every wrong field with what is wrong with it, and what is wrong with the whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Details {
+    /// What is wrong with the body as a whole.
+    pub form_errors: Vec<String>,
+    /// What is wrong with each field.
+    pub field_errors: BTreeMap<String, Vec<String>>,
+}
+
+impl Details {
+    /// Adds what is wrong with a field.
+    pub fn field(&mut self, name: impl Into<String>, reason: impl Into<String>) {
+        self.field_errors.entry(name.into()).or_default().push(reason.into());
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.form_errors.is_empty() && self.field_errors.is_empty()
+    }
+}
+
+/// An error answer.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: Cow<'static, str>,
+    details: Option<Details>,
+    header: Option<(HeaderName, HeaderValue)>,
+    /// What is logged and never sent.
+    cause: Option<Cause>,
+}
+
+/// What stands behind an answer of the 5xx kind. It travels as an extension of the response to the one place that logs.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
+
+#[derive(Serialize)]
+struct Shape<'a> {
+    error: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Details>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, message: message.into(), details: None, header: None, cause: None }
+    }
+
+    pub(crate) fn bad_request(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(crate) fn unauthorized(message: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// The same, telling the client how to authenticate, as RFC 9110 asks.
+    pub(crate) fn bearer_required(message: &'static str) -> Self {
+        Self::unauthorized(message).with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    pub(crate) fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(crate) fn not_found(entity: Entity) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", capitalised(&format!("{entity} not found")))
+    }
+
+    pub(crate) fn no_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", format!("The body is larger than {limit} bytes"))
+    }
+
+    pub(crate) fn unsupported_media_type(expected: &'static str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", format!("The content type must be {expected}"))
+    }
+
+    pub(crate) fn body_timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The body did not arrive in time")
+    }
+
+    pub(crate) fn too_many(retry_after_seconds: u64) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests").retry_after(retry_after_seconds)
+    }
+
+    pub(crate) fn unavailable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+
+    /// The request took longer than a request may take.
+    pub(crate) fn deadline() -> Self {
+        Self::unavailable("timeout", "The request took too long").retry_after(RETRY_AFTER_SECONDS)
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error")
+    }
+
+    pub(crate) fn validation(details: Details) -> Self {
+        Self { details: Some(details), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", "Validation error") }
+    }
+
+    pub(crate) fn invalid_field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let mut details = Details::default();
+        details.field(field, reason);
+        Self::validation(details)
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        self.with_header(header::RETRY_AFTER, seconds.into())
+    }
+
+    fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Cause(Arc::new(cause)));
+        self
+    }
+
+    /// The answer to a delivery whose provider could not be made sure of.
+    pub(crate) fn webhook(provider: &'static str, error: VerifyError) -> Self {
+        let credential = if provider == "PostHog" { "secret" } else { "signature" };
+        let what = if error.is_missing() { "Missing" } else { "Invalid" };
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", format!("{what} {provider} {credential}"))
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound { entity, .. } => Self::not_found(entity),
+            Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
+            Error::InvalidReference { fields, .. } => {
+                let mut details = Details::default();
+                for field in fields {
+                    details.field(field, "Refers to something that does not exist");
+                }
+                Self::validation(details)
+            }
+            Error::Invalid { field, reason } => Self::invalid_field(field, reason),
+            Error::OutOfScope { .. } => Self::forbidden("This key is bound to a project and may not do this"),
+            Error::MalformedCursor => Self::bad_request("malformed_cursor", "Malformed cursor"),
+            Error::Unavailable { .. } => {
+                Self::unavailable("unavailable", "The database is unavailable, try again").retry_after(RETRY_AFTER_SECONDS).because(error)
+            }
+            Error::Corrupt { .. } | Error::Database { .. } | Error::Migration { .. } | Error::Configuration { .. } => {
+                Self::internal().because(error)
+            }
+        }
+    }
+}
+
+impl From<IntakeError> for ApiError {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::UnsupportedContentType { expected } => Self::unsupported_media_type(expected),
+            IntakeError::NotUtf8 => Self::bad_request("invalid_json", "The body is not UTF-8"),
+            IntakeError::NotJson { reason } => Self::bad_request("invalid_json", format!("The body is not JSON: {reason}")),
+            IntakeError::Invalid { field, reason } => Self::invalid_field(field, reason),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let shape = Shape { error: &self.message, code: self.code, details: self.details.as_ref() };
+        let mut response = (self.status, Json(shape)).into_response();
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(cause);
+        }
+        response
+    }
+}

@@ -1,0 +1,201 @@
+//! Bodies and ids from requests.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http_body_util::BodyExt as _;
+use loop_core::{
+    ApiKeyId, CommentId, Entity, GoalId, IssueId, LabelId, ProjectId, RelationId, SignalId, TemplateId, VersionId, check_syntax,
+};
+
+use crate::{
+    error::ApiError,
+    fields::{self, FromFields},
+    state::AppState,
+};
+
+/// How large a body under `/api/v1` may be.
+const BODY_LIMIT: usize = 1 << 20;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much more than is allowed is read, so that a client that writes before it reads sees the answer and not a broken connection.
+const DRAIN_LIMIT: usize = 32 << 20;
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A JSON body of the form `T`.
+pub(crate) struct Input<T>(pub(crate) T);
+
+impl<T: FromFields> FromRequest<AppState> for Input<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
+        fields::read(json_body(request).await?.text()).map(Self)
+    }
+}
+
+/// A body that is one JSON value.
+pub(crate) struct JsonBody(String);
+
+impl JsonBody {
+    /// The JSON text.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The body of a request, which must be JSON and say so.
+pub(crate) async fn json_body(request: Request) -> Result<JsonBody, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body, BODY_LIMIT).await?;
+    require_json(&parts.headers)?;
+    json_text(body)
+}
+
+/// A JSON body that may be left out altogether.
+pub(crate) struct OptionalInput<T>(pub(crate) Option<T>);
+
+impl<T: FromFields> FromRequest<AppState> for OptionalInput<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = read_body(&parts.headers, body, BODY_LIMIT).await?;
+        if body.is_empty() {
+            return Ok(Self(None));
+        }
+        require_json(&parts.headers)?;
+        fields::read(json_text(body)?.text()).map(|value| Self(Some(value)))
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(ApiError::unsupported_media_type("application/json")) }
+}
+
+fn json_text(body: Bytes) -> Result<JsonBody, ApiError> {
+    // The only holder of the bytes gives them up without copying them.
+    let text = String::from_utf8(body.into()).map_err(|_| ApiError::bad_request("invalid_json", "The body is not UTF-8"))?;
+    check_syntax(&text).map_err(|error| ApiError::bad_request("invalid_json", format!("The body is not JSON: {error}")))?;
+    Ok(JsonBody(text))
+}
+
+/// The whole body, if it is not larger than `limit` bytes.
+pub(crate) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        // Who asks before sending is told at once.
+        if headers.get(header::EXPECT) != Some(&HeaderValue::from_static("100-continue")) {
+            drain(body).await;
+        }
+        return Err(ApiError::too_large(limit));
+    }
+    tokio::time::timeout(BODY_TIMEOUT, collect(body, limit)).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let broken = |_| ApiError::bad_request("incomplete_body", "The body broke off");
+    // Most bodies arrive in one piece, which then need not be copied.
+    let Some(first) = next(&mut body).await.map_err(broken)? else { return Ok(Bytes::new()) };
+    let mut second = next(&mut body).await.map_err(broken)?;
+    if second.is_none() && first.len() <= limit {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::from(first);
+    while let Some(piece) = second {
+        if whole.len() + piece.len() > limit {
+            drain(body).await;
+            return Err(ApiError::too_large(limit));
+        }
+        whole.extend_from_slice(&piece);
+        second = next(&mut body).await.map_err(broken)?;
+    }
+    if whole.len() > limit { Err(ApiError::too_large(limit)) } else { Ok(whole.freeze()) }
+}
+
+/// The next piece of a body.
+async fn next(body: &mut Body) -> Result<Option<Bytes>, axum::Error> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            return Ok(Some(piece));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads and forgets a body.
+async fn drain(mut body: Body) {
+    let mut read = 0;
+    let all = async {
+        while let Ok(Some(piece)) = next(&mut body).await {
+            read += piece.len();
+            if read > DRAIN_LIMIT {
+                break;
+            }
+        }
+    };
+    // Who sends more, or more slowly, is cut off.
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, all).await;
+}
+
+/// An id in a path. One that cannot be an id is not found, like any other that names nothing.
+pub(crate) struct Id<T>(pub(crate) T);
+
+/// Two ids in a path.
+pub(crate) struct Ids<A, B>(pub(crate) A, pub(crate) B);
+
+/// What an id in a path is of.
+pub(crate) trait PathId: std::str::FromStr {
+    const ENTITY: Entity;
+}
+
+macro_rules! path_ids {
+    ($($id:ident: $entity:ident,)+) => {
+        $(impl PathId for $id {
+            const ENTITY: Entity = Entity::$entity;
+        })+
+    };
+}
+
+path_ids! {
+    ApiKeyId: ApiKey,
+    CommentId: Comment,
+    GoalId: Goal,
+    IssueId: Issue,
+    LabelId: Label,
+    ProjectId: Project,
+    RelationId: Relation,
+    SignalId: Signal,
+    TemplateId: PromptTemplate,
+    VersionId: PromptVersion,
+}
+
+fn id<T: PathId>(text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|_| ApiError::not_found(T::ENTITY))
+}
+
+impl<S: Send + Sync, T: PathId> FromRequestParts<S> for Id<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(T::ENTITY))?;
+        id(&text).map(Self)
+    }
+}
+
+impl<S: Send + Sync, A: PathId, B: PathId> FromRequestParts<S> for Ids<A, B> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((first, second)) =
+            Path::<(String, String)>::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(A::ENTITY))?;
+        Ok(Self(id(&first)?, id(&second)?))
+    }
+}

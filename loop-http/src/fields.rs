@@ -1,0 +1,133 @@
+//! Reading the fields of a JSON object so that every wrong one is named, and not only the first.
+
+use std::collections::BTreeMap;
+
+use loop_core::Patch;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::error::{ApiError, Details};
+
+/// What a request body becomes.
+pub(crate) trait FromFields: Sized {
+    /// Reads every field first, so that all of them are checked, and answers `None` if a required one is not there or wrong.
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// The fields of a JSON object that were not read yet, and what was wrong with those that were.
+pub(crate) struct Fields<'a> {
+    unread: BTreeMap<String, &'a RawValue>,
+    /// What stands before a field's name, as for the items of a batch.
+    prefix: String,
+    wrong: Details,
+}
+
+/// Reads a JSON text as `T`.
+pub(crate) fn read<T: FromFields>(json: &str) -> Result<T, ApiError> {
+    read_item(json, String::new()).map_err(ApiError::validation)
+}
+
+/// Reads one object of several, whose name is `prefix`.
+pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, Details> {
+    let mut wrong = Details::default();
+    let Ok(unread) = serde_json::from_str(json) else {
+        let reason = "Must be a JSON object";
+        if prefix.is_empty() {
+            wrong.form_errors.push(reason.to_owned());
+        } else {
+            wrong.field(prefix.trim_end_matches('.'), reason);
+        }
+        return Err(wrong);
+    };
+    let mut fields = Fields { unread, prefix, wrong };
+    let value = T::from_fields(&mut fields);
+    let unknown: Vec<String> = std::mem::take(&mut fields.unread).into_keys().collect();
+    for name in unknown {
+        fields.complain(&name, "Unknown field");
+    }
+    match value {
+        Some(value) if fields.wrong.is_empty() => Ok(value),
+        _ => Err(fields.wrong),
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// A field that must be there.
+    pub(crate) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        match self.unread.remove(name) {
+            Some(raw) => self.value(name, raw),
+            None => {
+                self.complain(name, "Required");
+                None
+            }
+        }
+    }
+
+    /// A field that need not be there, and may be null.
+    pub(crate) fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let raw = self.unread.remove(name).filter(|raw| raw.get() != "null")?;
+        self.value(name, raw)
+    }
+
+    /// A field that need not be there, but cannot be null. For a partial update of a value that is always there.
+    pub(crate) fn set<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let raw = self.unread.remove(name)?;
+        self.value(name, raw)
+    }
+
+    /// A field with a default.
+    pub(crate) fn or<T: DeserializeOwned>(&mut self, name: &str, default: T) -> T {
+        self.set(name).unwrap_or(default)
+    }
+
+    /// A field of a partial update: absent keeps, null clears.
+    pub(crate) fn patch<T: DeserializeOwned>(&mut self, name: &str) -> Patch<T> {
+        match self.unread.remove(name) {
+            None => Patch::Keep,
+            Some(raw) if raw.get() == "null" => Patch::Clear,
+            Some(raw) => self.value(name, raw).map_or(Patch::Keep, Patch::Set),
+        }
+    }
+
+    /// A field's JSON text, unread.
+    pub(crate) fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
+        self.unread.remove(name)
+    }
+
+    /// Notes what is wrong with a field.
+    pub(crate) fn complain(&mut self, name: &str, reason: impl Into<String>) {
+        let name = format!("{}{name}", self.prefix);
+        self.wrong.field(name, reason);
+    }
+
+    /// Notes what is wrong with the parts of a field.
+    pub(crate) fn complain_all(&mut self, wrong: Details) {
+        for (name, reasons) in wrong.field_errors {
+            for reason in reasons {
+                self.complain(&name, reason);
+            }
+        }
+    }
+
+    fn value<T: DeserializeOwned>(&mut self, name: &str, raw: &RawValue) -> Option<T> {
+        match serde_json::from_str(raw.get()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.complain(name, reason(&error.to_string(), raw.get() == "null"));
+                None
+            }
+        }
+    }
+}
+
+/// What is wrong with a value, for people: without the place in the text, which is a place in the field's text alone.
+fn reason(error: &str, null: bool) -> String {
+    if null {
+        return "Must not be null".to_owned();
+    }
+    let error = error.rfind(" at line ").map_or(error, |place| &error[..place]);
+    match error.strip_prefix("invalid type: ").and_then(|found| found.split_once(", expected ")) {
+        Some((_, expected)) => format!("Must be {expected}"),
+        None => error.to_owned(),
+    }
+}

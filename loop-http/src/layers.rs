@@ -1,0 +1,103 @@
+//! What is around every route: request ids, logs, panics, time limits, CORS.
+
+use std::{any::Any, time::Duration};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, header};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    trace::TraceLayer,
+};
+use tracing::{Span, field::Empty};
+
+use crate::{
+    RouterOptions,
+    error::{ApiError, Cause},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How long a request id of a client's may be, to be kept.
+const REQUEST_ID_LENGTH: usize = 128;
+
+pub(crate) fn around(routes: Router, options: &RouterOptions) -> Router {
+    let limit = options.request_timeout;
+    // The last added is the outermost.
+    let mut router = routes
+        .layer(middleware::from_fn(move |request: Request, next: Next| deadline(limit, request, next)))
+        .layer(CatchPanicLayer::custom(panicked));
+    if !options.cors_origins.is_empty() {
+        router = router.layer(cors(&options.cors_origins));
+    }
+    router
+        .layer(middleware::from_fn(log_cause))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(log_response).on_failure(()))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(middleware::from_fn(tame_request_id))
+}
+
+/// A client's own request id is kept if it is one word that can stand in a log.
+async fn tame_request_id(mut request: Request, next: Next) -> Response {
+    let tame =
+        |value: &HeaderValue| value.len() <= REQUEST_ID_LENGTH && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    let mut values = request.headers().get_all(REQUEST_ID).iter();
+    if !matches!((values.next(), values.next()), (Some(value), None) if tame(value)) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    next.run(request).await
+}
+
+/// The span of a request. Neither its query string nor its headers are in it: both may hold secrets.
+fn span(request: &Request) -> Span {
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
+    let request_id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
+    tracing::info_span!("request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty)
+}
+
+fn log_response(response: &Response, latency: Duration, span: &Span) {
+    span.record("status", response.status().as_u16());
+    tracing::info!(status = response.status().as_u16(), latency_ms = latency.as_secs_f64() * 1000.0, "answered");
+}
+
+/// Logs what is behind an answer of the 5xx kind, once and whole, since none of it is sent.
+async fn log_cause(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if let Some(Cause(cause)) = response.extensions().get() {
+        let mut chain = cause.to_string();
+        let mut source = std::error::Error::source(&**cause);
+        while let Some(error) = source {
+            chain.push_str(": ");
+            chain.push_str(&error.to_string());
+            source = error.source();
+        }
+        tracing::error!(error = chain, "a request failed");
+    }
+    response
+}
+
+async fn deadline(limit: Duration, request: Request, next: Next) -> Response {
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| ApiError::deadline().into_response())
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = message.unwrap_or("a value that is no text"), "a handler panicked");
+    ApiError::internal().into_response()
+}
+
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let origin = if origins.iter().any(|origin| origin == "*") { AllowOrigin::any() } else { AllowOrigin::list(origins.iter().cloned()) };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID])
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3600))
+}

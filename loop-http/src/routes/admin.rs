@@ -1,0 +1,18 @@
+use axum::{Router, extract::State, routing::post};
+use http::HeaderMap;
+use loop_core::MigrationReport;
+
+use super::{Answer, answer};
+use crate::{auth::bearer, error::ApiError, state::AppState};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/admin/migrate", post(migrate))
+}
+
+async fn migrate(State(state): State<AppState>, headers: HeaderMap) -> Answer<MigrationReport> {
+    let token = bearer(&headers).ok_or_else(|| ApiError::bearer_required("Missing or malformed Authorization header"))?;
+    if !state.admin_secret().is_some_and(|secret| secret.is(token)) {
+        return Err(ApiError::bearer_required("Invalid admin secret"));
+    }
+    answer(state.store().migrate().await?)
+}

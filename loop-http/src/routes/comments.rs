@@ -1,0 +1,53 @@
+use axum::{
+    Router,
+    routing::{get, patch},
+};
+use http::StatusCode;
+use loop_core::{Comment, CommentId, CommentPatch, CommentThread, NewComment, Page};
+
+use super::{Answer, Created, answer, created, issues::IssuePath};
+use crate::{
+    auth::{Reader, Writer},
+    error::ApiError,
+    extract::{Id, Input},
+    fields::{Fields, FromFields},
+    query::List,
+    state::AppState,
+};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/issues/{id}/comments", get(list).post(create)).route("/comments/{id}", patch(update).delete(delete))
+}
+
+impl FromFields for NewComment {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (body, author_name, author_type) = (fields.required("body"), fields.required("authorName"), fields.required("authorType"));
+        let parent_id = fields.optional("parentId");
+        Some(Self { body: body?, author_name: author_name?, author_type: author_type?, parent_id })
+    }
+}
+
+impl FromFields for CommentPatch {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { body: fields.set("body") })
+    }
+}
+
+async fn list(Reader(store): Reader, path: IssuePath, List((), page): List<()>) -> Answer<Page<CommentThread>> {
+    let issue = path.resolve(&store).await?;
+    answer(store.comments().list(&issue, &page).await?)
+}
+
+async fn create(Writer(store): Writer, path: IssuePath, Input(new): Input<NewComment>) -> Created<Comment> {
+    let issue = path.resolve(&store).await?;
+    created(store.comments().create(&issue, new).await?)
+}
+
+async fn update(Writer(store): Writer, Id(id): Id<CommentId>, Input(patch): Input<CommentPatch>) -> Answer<Comment> {
+    answer(store.comments().update(&id, patch).await?)
+}
+
+async fn delete(Writer(store): Writer, Id(id): Id<CommentId>) -> Result<StatusCode, ApiError> {
+    store.comments().delete(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

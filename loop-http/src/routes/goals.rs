@@ -1,0 +1,77 @@
+use axum::{Router, routing::get};
+use http::StatusCode;
+use loop_core::{Goal, GoalFilter, GoalId, GoalPatch, GoalStatus, NewGoal, Page};
+
+use super::{Answer, Created, answer, created};
+use crate::{
+    auth::{Reader, Writer},
+    error::ApiError,
+    extract::{Id, Input},
+    fields::{Fields, FromFields},
+    query::{FromQuery, List, Query},
+    state::AppState,
+};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/goals", get(list).post(create)).route("/goals/{id}", get(read).patch(update).delete(delete))
+}
+
+impl FromQuery for GoalFilter {
+    fn from_query(query: &mut Query) -> Self {
+        let mut filter = Self::default().with_status(query.several("status"));
+        if let Some(project) = query.one("projectId") {
+            filter = filter.with_project(project);
+        }
+        filter
+    }
+}
+
+impl FromFields for NewGoal {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let title = fields.required("title");
+        let description = fields.optional("description");
+        let metric = fields.optional("metric");
+        let target_value = fields.optional("targetValue");
+        let current_value = fields.optional("currentValue");
+        let unit = fields.optional("unit");
+        let status = fields.or("status", GoalStatus::Active);
+        let project_id = fields.optional("projectId");
+        Some(Self { title: title?, description, metric, target_value, current_value, unit, status, project_id })
+    }
+}
+
+impl FromFields for GoalPatch {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            title: fields.set("title"),
+            description: fields.patch("description"),
+            metric: fields.patch("metric"),
+            target_value: fields.patch("targetValue"),
+            current_value: fields.patch("currentValue"),
+            unit: fields.patch("unit"),
+            status: fields.set("status"),
+            project_id: fields.patch("projectId"),
+        })
+    }
+}
+
+async fn list(Reader(store): Reader, List(filter, page): List<GoalFilter>) -> Answer<Page<Goal>> {
+    answer(store.goals().list(&filter, &page).await?)
+}
+
+async fn create(Writer(store): Writer, Input(new): Input<NewGoal>) -> Created<Goal> {
+    created(store.goals().create(new).await?)
+}
+
+async fn read(Reader(store): Reader, Id(id): Id<GoalId>) -> Answer<Goal> {
+    answer(store.goals().get(&id).await?)
+}
+
+async fn update(Writer(store): Writer, Id(id): Id<GoalId>, Input(patch): Input<GoalPatch>) -> Answer<Goal> {
+    answer(store.goals().update(&id, patch).await?)
+}
+
+async fn delete(Writer(store): Writer, Id(id): Id<GoalId>) -> Result<StatusCode, ApiError> {
+    store.goals().delete(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,30 @@
+use axum::{Router, extract::State, routing::get};
+use loop_core::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Answer, answer};
+use crate::{error::ApiError, state::AppState};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/health", get(health)).route("/ready", get(ready))
+}
+
+fn report() -> Value {
+    json!({ "ok": true, "service": "loop", "version": env!("CARGO_PKG_VERSION"), "timestamp": Timestamp::now() })
+}
+
+async fn health() -> Answer<Value> {
+    answer(report())
+}
+
+async fn ready(State(state): State<AppState>) -> Answer<Value> {
+    let status = state.store().migration_status().await?;
+    if !status.pending.is_empty() {
+        return Err(
+            ApiError::unavailable("not_migrated", format!("The database lacks {} migration(s)", status.pending.len())).retry_after(10)
+        );
+    }
+    let mut report = report();
+    report["schemaVersion"] = json!(status.version);
+    answer(report)
+}

@@ -1,0 +1,177 @@
+use axum::{
+    Router,
+    extract::{FromRequestParts, Path},
+    routing::{get, put},
+};
+use http::{StatusCode, request::Parts};
+use loop_core::{
+    Entity, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType, LabelId, LoopStore, NewIssue, Page,
+};
+
+use super::{Answer, Created, answer, created};
+use crate::{
+    auth::{Reader, Writer},
+    error::ApiError,
+    extract::Input,
+    fields::{Fields, FromFields},
+    query::{FromQuery, List, Query},
+    state::AppState,
+};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/issues", get(list).post(create))
+        .route("/issues/{id}", get(detail).patch(update).delete(delete))
+        .route("/issues/{id}/labels/{label_id}", put(attach).delete(detach))
+}
+
+/// An issue in a path: its id, or its number.
+pub(crate) struct IssuePath(String);
+
+impl IssuePath {
+    /// The issue's id. A number is looked up within what the caller may see.
+    pub(crate) async fn resolve(&self, store: &LoopStore) -> Result<IssueId, ApiError> {
+        if let Ok(id) = self.0.parse() {
+            return Ok(id);
+        }
+        // `+7` and `007` are not how a number is written.
+        let number = self.0.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == self.0);
+        match number {
+            Some(number) => store.issues().find_by_number(number).await?.ok_or_else(|| ApiError::not_found(Entity::Issue)),
+            None => Err(ApiError::not_found(Entity::Issue)),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IssuePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(Entity::Issue))?;
+        Ok(Self(text))
+    }
+}
+
+/// An issue and a label in a path.
+struct IssueLabelPath(IssuePath, LabelId);
+
+impl<S: Send + Sync> FromRequestParts<S> for IssueLabelPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((issue, label)) =
+            Path::<(String, String)>::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(Entity::Issue))?;
+        Ok(Self(IssuePath(issue), label.parse().map_err(|_| ApiError::not_found(Entity::Label))?))
+    }
+}
+
+impl FromQuery for IssueFilter {
+    fn from_query(query: &mut Query) -> Self {
+        let mut filter = Self::default()
+            .with_status(query.several("status"))
+            .with_kind(query.several("type"))
+            .with_priority(query.several("priority"))
+            .with_sort(query.one("sort").unwrap_or_default());
+        if let Some(project) = query.one("projectId") {
+            filter = filter.with_project(project);
+        }
+        if let Some(label) = query.one("labelId") {
+            filter = filter.with_label(label);
+        }
+        if let Some(parent) = query.one("parentId") {
+            filter = filter.with_parent(parent);
+        }
+        if let Some(text) = query.one("q") {
+            filter = filter.with_text(text);
+        }
+        if let Some(time) = query.one("createdAfter") {
+            filter = filter.with_created_after(time);
+        }
+        if let Some(time) = query.one("createdBefore") {
+            filter = filter.with_created_before(time);
+        }
+        filter
+    }
+}
+
+impl FromFields for NewIssue {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let title = fields.required("title");
+        let rest = Self {
+            description: fields.optional("description"),
+            kind: fields.or("type", IssueType::Task),
+            status: fields.or("status", IssueStatus::Open),
+            priority: fields.or("priority", IssuePriority::Medium),
+            parent_id: fields.optional("parentId"),
+            project_id: fields.optional("projectId"),
+            signal_source: fields.optional("signalSource"),
+            signal_payload: fields.optional("signalPayload"),
+            hypothesis: fields.optional("hypothesis"),
+            agent_session_id: fields.optional("agentSessionId"),
+            agent_summary: fields.optional("agentSummary"),
+            commits: fields.optional("commits"),
+            pull_requests: fields.optional("pullRequests"),
+            label_ids: fields.optional("labelIds").unwrap_or_default(),
+            title: title?,
+        };
+        Some(rest)
+    }
+}
+
+impl FromFields for IssuePatch {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            title: fields.set("title"),
+            description: fields.patch("description"),
+            kind: fields.set("type"),
+            status: fields.set("status"),
+            priority: fields.set("priority"),
+            parent_id: fields.patch("parentId"),
+            project_id: fields.patch("projectId"),
+            signal_source: fields.patch("signalSource"),
+            signal_payload: fields.patch("signalPayload"),
+            hypothesis: fields.patch("hypothesis"),
+            agent_session_id: fields.patch("agentSessionId"),
+            agent_summary: fields.patch("agentSummary"),
+            commits: fields.patch("commits"),
+            pull_requests: fields.patch("pullRequests"),
+            label_ids: fields.set("labelIds"),
+        })
+    }
+}
+
+async fn list(Reader(store): Reader, List(filter, page): List<IssueFilter>) -> Answer<Page<Issue>> {
+    answer(store.issues().list(&filter, &page).await?)
+}
+
+async fn create(Writer(store): Writer, Input(new): Input<NewIssue>) -> Created<Issue> {
+    created(store.issues().create(new).await?)
+}
+
+async fn detail(Reader(store): Reader, path: IssuePath) -> Answer<IssueDetail> {
+    let id = path.resolve(&store).await?;
+    answer(store.issues().detail(&id).await?)
+}
+
+async fn update(Writer(store): Writer, path: IssuePath, Input(patch): Input<IssuePatch>) -> Answer<Issue> {
+    let id = path.resolve(&store).await?;
+    answer(store.issues().update(&id, patch).await?)
+}
+
+async fn delete(Writer(store): Writer, path: IssuePath) -> Result<StatusCode, ApiError> {
+    let id = path.resolve(&store).await?;
+    store.issues().delete(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn attach(Writer(store): Writer, IssueLabelPath(issue, label): IssueLabelPath) -> Result<StatusCode, ApiError> {
+    let issue = issue.resolve(&store).await?;
+    store.labels().attach(&issue, &label).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn detach(Writer(store): Writer, IssueLabelPath(issue, label): IssueLabelPath) -> Result<StatusCode, ApiError> {
+    let issue = issue.resolve(&store).await?;
+    store.labels().detach(&issue, &label).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,90 @@
+use std::time::Duration;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use http::StatusCode;
+use loop_core::{ApiKey, ApiKeyId, IssuedKey, NewApiKey, Page, Role};
+use serde::Serialize;
+
+use super::{Answer, Created, answer, created};
+use crate::{
+    auth::Admin,
+    error::ApiError,
+    extract::{Id, Input, OptionalInput},
+    fields::{Fields, FromFields},
+    query::List,
+    state::AppState,
+};
+
+/// The longest grace period of a rotation: 30 days.
+const MAX_GRACE_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/keys", get(list).post(create))
+        .route("/keys/{id}/rotate", post(rotate))
+        .route("/keys/{id}", axum::routing::delete(revoke))
+}
+
+impl FromFields for NewApiKey {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.required("name");
+        let role = fields.or("role", Role::Write);
+        let project_id = fields.optional("projectId");
+        let expires_at = fields.optional("expiresAt");
+        Some(Self { name: name?, role, project_id, expires_at })
+    }
+}
+
+/// How a key is rotated.
+#[derive(Default)]
+struct RotateBody {
+    /// How long the key before still opens.
+    grace: Duration,
+}
+
+impl FromFields for RotateBody {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let seconds = fields.or("graceSeconds", 0);
+        if seconds > MAX_GRACE_SECONDS {
+            fields.complain("graceSeconds", format!("Must be at most {MAX_GRACE_SECONDS}"));
+        }
+        Some(Self { grace: Duration::from_secs(seconds) })
+    }
+}
+
+/// A key with its plain text, the one time it is shown.
+#[derive(Serialize)]
+struct IssuedBody {
+    #[serde(flatten)]
+    row: ApiKey,
+    key: String,
+}
+
+impl From<IssuedKey> for IssuedBody {
+    fn from(issued: IssuedKey) -> Self {
+        Self { row: issued.key, key: issued.plaintext.reveal().to_owned() }
+    }
+}
+
+async fn list(admin: Admin, List((), page): List<()>) -> Answer<Page<ApiKey>> {
+    answer(admin.store.api_keys().list(&page).await?)
+}
+
+async fn create(admin: Admin, Input(new): Input<NewApiKey>) -> Created<IssuedBody> {
+    admin.may_create_key()?;
+    created(admin.store.api_keys().create(new).await?.into())
+}
+
+async fn rotate(admin: Admin, Id(id): Id<ApiKeyId>, OptionalInput(body): OptionalInput<RotateBody>) -> Answer<IssuedBody> {
+    admin.may_create_key()?;
+    let RotateBody { grace } = body.unwrap_or_default();
+    answer(admin.store.api_keys().rotate(&id, grace).await?.into())
+}
+
+async fn revoke(admin: Admin, Id(id): Id<ApiKeyId>) -> Result<StatusCode, ApiError> {
+    admin.store.api_keys().revoke(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,51 @@
+use axum::{Router, routing::get};
+use http::StatusCode;
+use loop_core::{Label, LabelId, LabelPatch, NewLabel, Page};
+
+use super::{Answer, Created, answer, created};
+use crate::{
+    auth::{Reader, Writer},
+    error::ApiError,
+    extract::{Id, Input},
+    fields::{Fields, FromFields},
+    query::List,
+    state::AppState,
+};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/labels", get(list).post(create)).route("/labels/{id}", get(read).patch(update).delete(delete))
+}
+
+impl FromFields for NewLabel {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (name, color) = (fields.required("name"), fields.required("color"));
+        Some(Self { name: name?, color: color? })
+    }
+}
+
+impl FromFields for LabelPatch {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { name: fields.set("name"), color: fields.set("color") })
+    }
+}
+
+async fn list(Reader(store): Reader, List((), page): List<()>) -> Answer<Page<Label>> {
+    answer(store.labels().list(&page).await?)
+}
+
+async fn create(Writer(store): Writer, Input(new): Input<NewLabel>) -> Created<Label> {
+    created(store.labels().create(new).await?)
+}
+
+async fn read(Reader(store): Reader, Id(id): Id<LabelId>) -> Answer<Label> {
+    answer(store.labels().get(&id).await?)
+}
+
+async fn update(Writer(store): Writer, Id(id): Id<LabelId>, Input(patch): Input<LabelPatch>) -> Answer<Label> {
+    answer(store.labels().update(&id, patch).await?)
+}
+
+async fn delete(Writer(store): Writer, Id(id): Id<LabelId>) -> Result<StatusCode, ApiError> {
+    store.labels().delete(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,52 @@
+//! The routes: a file per segment of the path. Each handler is a caller, what is asked, and one call of the store.
+
+mod admin;
+mod comments;
+mod goals;
+mod health;
+mod issues;
+mod keys;
+mod labels;
+mod projects;
+mod relations;
+mod signals;
+mod templates;
+mod webhooks;
+
+use axum::Router;
+use http::StatusCode;
+
+use crate::{error::ApiError, state::AppState};
+
+/// What a handler answers.
+type Answer<T> = Result<axum::Json<T>, ApiError>;
+
+/// What a handler that creates answers.
+type Created<T> = Result<(StatusCode, axum::Json<T>), ApiError>;
+
+fn created<T>(value: T) -> Created<T> {
+    Ok((StatusCode::CREATED, axum::Json(value)))
+}
+
+fn answer<T>(value: T) -> Answer<T> {
+    Ok(axum::Json(value))
+}
+
+/// Every route.
+pub(crate) fn all(state: &AppState) -> Router<AppState> {
+    let api = Router::new()
+        .merge(projects::routes())
+        .merge(goals::routes())
+        .merge(issues::routes())
+        .merge(comments::routes())
+        .merge(relations::routes())
+        .merge(labels::routes())
+        .merge(signals::routes())
+        .merge(templates::routes())
+        .merge(keys::routes());
+    let mut router = Router::new().merge(health::routes()).merge(webhooks::routes()).nest("/api/v1", api);
+    if state.admin_secret().is_some() {
+        router = router.merge(admin::routes());
+    }
+    router
+}

@@ -1,0 +1,127 @@
+use axum::{
+    Json, Router,
+    extract::{FromRequest, Request},
+    routing::{get, post},
+};
+use http::StatusCode;
+use loop_core::{Ingested, JsonObject, NewSignal, Page, Severity, Signal, SignalFilter, SignalId, Signals, Text};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Answer, Created, answer, created};
+use crate::{
+    auth::{Reader, Writer},
+    error::{ApiError, Details},
+    extract::{Id, Input, json_body},
+    fields::{self, Fields, FromFields},
+    query::{FromQuery, List, Query},
+    state::AppState,
+};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/signals", get(list).post(create)).route("/signals/batch", post(batch)).route("/signals/{id}", get(read))
+}
+
+impl FromQuery for SignalFilter {
+    fn from_query(query: &mut Query) -> Self {
+        let mut filter = Self::default().with_severity(query.several("severity"));
+        if let Some(source) = query.one("source") {
+            filter = filter.with_source(source);
+        }
+        if let Some(kind) = query.one("type") {
+            filter = filter.with_kind(kind);
+        }
+        if let Some(project) = query.one("projectId") {
+            filter = filter.with_project(project);
+        }
+        if let Some(issue) = query.one("issueId") {
+            filter = filter.with_issue(issue);
+        }
+        if let Some(metadata) = query.one("metadata") {
+            filter = filter.with_metadata(metadata);
+        }
+        filter
+    }
+}
+
+impl FromFields for NewSignal {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (source, kind) = (fields.required("source"), fields.required("type"));
+        let severity = fields.or("severity", Severity::Medium);
+        let payload = fields.or("payload", JsonObject::default());
+        let source_id = fields.optional("sourceId");
+        let tags = fields.optional::<Vec<Text>>("tags").unwrap_or_default();
+        let project_id = fields.optional("projectId");
+        Some(Self { source_id, tags, project_id, ..Self::new(source?, kind?, severity, payload) })
+    }
+}
+
+/// The signals of a batch: `{"signals": […]}`, or the list alone.
+struct Batch(Vec<NewSignal>);
+
+impl FromRequest<AppState> for Batch {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
+        let body = json_body(request).await?;
+        let text = body.text();
+        if text.trim_start().starts_with('[') {
+            let items = serde_json::from_str(text).map_err(|error| ApiError::bad_request("invalid_json", error.to_string()))?;
+            return signals(items).map(Self).map_err(ApiError::validation);
+        }
+        fields::read(text)
+    }
+}
+
+impl FromFields for Batch {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let Some(raw) = fields.raw("signals") else {
+            fields.complain("signals", "Required");
+            return None;
+        };
+        let Ok(items) = serde_json::from_str(raw.get()) else {
+            fields.complain("signals", "Must be a list of signals");
+            return None;
+        };
+        signals(items).map_err(|wrong| fields.complain_all(wrong)).ok().map(Self)
+    }
+}
+
+/// Reads each signal of a batch, and names everything that is wrong with any.
+fn signals(items: Vec<&RawValue>) -> Result<Vec<NewSignal>, Details> {
+    let mut wrong = Details::default();
+    if items.is_empty() || items.len() > Signals::MAX_BATCH {
+        wrong.field("signals", format!("Must be 1 to {} signals", Signals::MAX_BATCH));
+        return Err(wrong);
+    }
+    let mut read = Vec::with_capacity(items.len());
+    for (place, item) in items.into_iter().enumerate() {
+        match fields::read_item(item.get(), format!("signals[{place}].")) {
+            Ok(signal) => read.push(signal),
+            Err(details) => wrong.field_errors.extend(details.field_errors),
+        }
+    }
+    if wrong.is_empty() { Ok(read) } else { Err(wrong) }
+}
+
+/// What a batch answers: for each signal, in order, it and its issue.
+#[derive(Serialize)]
+struct BatchAnswer {
+    data: Vec<Ingested>,
+}
+
+async fn list(Reader(store): Reader, List(filter, page): List<SignalFilter>) -> Answer<Page<Signal>> {
+    answer(store.signals().list(&filter, &page).await?)
+}
+
+async fn create(Writer(store): Writer, Input(new): Input<NewSignal>) -> Created<Ingested> {
+    created(store.signals().ingest(new).await?)
+}
+
+async fn batch(Writer(store): Writer, Batch(new): Batch) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
+    created(BatchAnswer { data: store.signals().ingest_batch(new).await? })
+}
+
+async fn read(Reader(store): Reader, Id(id): Id<SignalId>) -> Answer<Signal> {
+    answer(store.signals().get(&id).await?)
+}

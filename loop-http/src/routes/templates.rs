@@ -1,0 +1,135 @@
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use http::StatusCode;
+use loop_core::{
+    JsonObject, NewReview, NewTemplate, NewVersion, Page, PromptReview, PromptTemplate, PromptVersion, Specificity, TemplateDetail,
+    TemplateFilter, TemplateId, TemplatePatch, VersionId,
+};
+
+use super::{Answer, Created, answer, created};
+use crate::{
+    auth::{Reader, Writer},
+    error::ApiError,
+    extract::{Id, Ids, Input},
+    fields::{Fields, FromFields},
+    query::{FromQuery, List, Query},
+    state::AppState,
+};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/templates", get(list).post(create))
+        .route("/templates/{id}", get(detail).patch(update).delete(delete))
+        .route("/templates/{id}/versions", get(list_versions).post(create_version))
+        .route("/templates/{id}/versions/{version_id}/promote", post(promote))
+        .route("/templates/{id}/reviews", get(list_reviews))
+        .route("/prompt-reviews", post(create_review))
+}
+
+impl FromQuery for TemplateFilter {
+    fn from_query(query: &mut Query) -> Self {
+        let mut filter = Self::default();
+        if let Some(project) = query.one("projectId") {
+            filter = filter.with_project(project);
+        }
+        if let Some(slug) = query.one("slug") {
+            filter = filter.with_slug(slug);
+        }
+        filter
+    }
+}
+
+impl FromFields for NewTemplate {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (slug, name) = (fields.required("slug"), fields.required("name"));
+        let description = fields.optional("description");
+        let conditions = fields.or("conditions", JsonObject::default());
+        let specificity = fields.or("specificity", Specificity::default());
+        let project_id = fields.optional("projectId");
+        Some(Self { slug: slug?, name: name?, description, conditions, specificity, project_id })
+    }
+}
+
+impl FromFields for TemplatePatch {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            slug: fields.set("slug"),
+            name: fields.set("name"),
+            description: fields.patch("description"),
+            conditions: fields.set("conditions"),
+            specificity: fields.set("specificity"),
+            project_id: fields.patch("projectId"),
+        })
+    }
+}
+
+impl FromFields for NewVersion {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (content, author_type, author_name) =
+            (fields.required("content"), fields.required("authorType"), fields.required("authorName"));
+        let changelog = fields.optional("changelog");
+        Some(Self { content: content?, changelog, author_type: author_type?, author_name: author_name? })
+    }
+}
+
+impl FromFields for NewReview {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (version_id, issue_id) = (fields.required("versionId"), fields.required("issueId"));
+        let (clarity, completeness, relevance) =
+            (fields.required("clarity"), fields.required("completeness"), fields.required("relevance"));
+        let feedback = fields.optional("feedback");
+        let author_type = fields.required("authorType");
+        Some(Self {
+            version_id: version_id?,
+            issue_id: issue_id?,
+            clarity: clarity?,
+            completeness: completeness?,
+            relevance: relevance?,
+            feedback,
+            author_type: author_type?,
+        })
+    }
+}
+
+async fn list(Reader(store): Reader, List(filter, page): List<TemplateFilter>) -> Answer<Page<PromptTemplate>> {
+    answer(store.templates().list(&filter, &page).await?)
+}
+
+async fn create(Writer(store): Writer, Input(new): Input<NewTemplate>) -> Created<PromptTemplate> {
+    created(store.templates().create(new).await?)
+}
+
+async fn detail(Reader(store): Reader, Id(id): Id<TemplateId>) -> Answer<TemplateDetail> {
+    answer(store.templates().detail(&id).await?)
+}
+
+async fn update(Writer(store): Writer, Id(id): Id<TemplateId>, Input(patch): Input<TemplatePatch>) -> Answer<PromptTemplate> {
+    answer(store.templates().update(&id, patch).await?)
+}
+
+async fn delete(Writer(store): Writer, Id(id): Id<TemplateId>) -> Result<StatusCode, ApiError> {
+    store.templates().delete(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn list_versions(Reader(store): Reader, Id(template): Id<TemplateId>, List((), page): List<()>) -> Answer<Page<PromptVersion>> {
+    answer(store.versions().list(&template, &page).await?)
+}
+
+async fn create_version(Writer(store): Writer, Id(template): Id<TemplateId>, Input(new): Input<NewVersion>) -> Created<PromptVersion> {
+    created(store.versions().create(&template, new).await?)
+}
+
+async fn promote(Writer(store): Writer, Ids(template, version): Ids<TemplateId, VersionId>) -> Answer<PromptVersion> {
+    answer(store.versions().promote(&template, &version).await?)
+}
+
+async fn list_reviews(Reader(store): Reader, Id(template): Id<TemplateId>, List((), page): List<()>) -> Answer<Page<PromptReview>> {
+    answer(store.reviews().list(&template, &page).await?)
+}
+
+async fn create_review(Writer(store): Writer, Input(new): Input<NewReview>) -> Created<PromptReview> {
+    created(store.reviews().create(new).await?)
+}

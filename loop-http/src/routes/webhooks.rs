@@ -1,0 +1,106 @@
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri, request::Parts};
+use loop_core::webhook::{Intake, IntakeError, VerifyError, github_signal, posthog_signal, sentry_signal};
+use serde_json::json;
+
+use crate::{error::ApiError, extract::read_body, query::Query, state::AppState};
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/webhooks/github", post(github)).route("/webhooks/sentry", post(sentry)).route("/webhooks/posthog", post(posthog))
+}
+
+async fn github(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
+    let verifier = state.webhooks().github.as_ref().ok_or_else(|| not_configured("GitHub"))?;
+    let delivery = delivery.arrive(&state).await?;
+    delivery.accept("GitHub", verifier.verify(&delivery.headers, &delivery.body))?;
+    delivery.take_in(&state, github_signal).await
+}
+
+async fn sentry(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
+    let verifier = state.webhooks().sentry.as_ref().ok_or_else(|| not_configured("Sentry"))?;
+    let delivery = delivery.arrive(&state).await?;
+    delivery.accept("Sentry", verifier.verify_hook(&delivery.headers, &delivery.body))?;
+    delivery.take_in(&state, sentry_signal).await
+}
+
+async fn posthog(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
+    let verifier = state.webhooks().posthog.as_ref().ok_or_else(|| not_configured("PostHog"))?;
+    let delivery = delivery.arrive(&state).await?;
+    let secret = delivery.query().text("secret");
+    delivery.accept("PostHog", verifier.verify(&delivery.headers, secret.as_deref(), &delivery.body))?;
+    delivery.take_in(&state, posthog_signal).await
+}
+
+fn not_configured(provider: &'static str) -> ApiError {
+    ApiError::unavailable("not_configured", format!("{provider} webhooks are not configured"))
+}
+
+/// A delivery whose body has not arrived yet.
+struct Delivery {
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+}
+
+impl axum::extract::FromRequest<AppState> for Delivery {
+    type Rejection = ApiError;
+
+    async fn from_request(request: axum::extract::Request, _: &AppState) -> Result<Self, ApiError> {
+        let (Parts { headers, uri, .. }, body) = request.into_parts();
+        Ok(Self { headers, uri, body })
+    }
+}
+
+impl Delivery {
+    async fn arrive(self, state: &AppState) -> Result<Arrived, ApiError> {
+        let body = read_body(&self.headers, self.body, state.webhooks().body_limit).await?;
+        Ok(Arrived { headers: self.headers, uri: self.uri, body })
+    }
+}
+
+/// A delivery, whole.
+struct Arrived {
+    headers: HeaderMap,
+    uri: Uri,
+    body: Bytes,
+}
+
+impl Arrived {
+    fn query(&self) -> Query {
+        Query::parse(self.uri.query().unwrap_or_default())
+    }
+
+    /// That the provider was recognised. What is wrong with a signature is for the log: the likeliest cause is a proxy that changed the body.
+    #[expect(clippy::unused_self, reason = "what is accepted is this delivery")]
+    fn accept(&self, provider: &'static str, verified: Result<(), VerifyError>) -> Result<(), ApiError> {
+        verified.map_err(|error| {
+            tracing::warn!(provider, %error, "a webhook was refused; if the secret is right, something changed the body on its way");
+            ApiError::webhook(provider, error)
+        })
+    }
+
+    /// Makes a signal of it, in the project that the query names, if it names one.
+    async fn take_in(&self, state: &AppState, signal: fn(&HeaderMap, &[u8]) -> Result<Intake, IntakeError>) -> Result<Response, ApiError> {
+        let mut new = match signal(&self.headers, &self.body)? {
+            Intake::Ping => return Ok(Json(json!({ "ok": true, "event": "ping" })).into_response()),
+            Intake::Signal(new) => *new,
+        };
+        if let Some(project) = self.query().text("project") {
+            let project = project.parse().map_err(|_| ApiError::invalid_field("project", "Not an id"))?;
+            new.project_id = Some(project);
+        }
+        let ingested = state.store().signals().ingest(new).await.map_err(|error| match error {
+            loop_core::Error::InvalidReference { .. } => ApiError::invalid_field("project", "Refers to something that does not exist"),
+            other => other.into(),
+        })?;
+        let status = if ingested.redelivered { StatusCode::OK } else { StatusCode::CREATED };
+        Ok((status, Json(ingested)).into_response())
+    }
+}
