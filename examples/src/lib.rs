@@ -1,1 +1,1 @@
-
+//! Runnable examples of Loop: see the files beside this folder.

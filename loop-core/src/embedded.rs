@@ -29,15 +29,16 @@ mod socket;
 mod socket;
 mod startup;
 
-use std::fs::{self, File, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::thread;
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use pglite_oxide::Pglite;
 
-use self::gate::Server;
-use self::socket::Sockets;
+use self::{gate::Server, socket::Sockets};
 
 /// What PostgreSQL does by itself elsewhere: run it through the only connection now and then (every hour, every 100 000 writes), one
 /// statement at a time.

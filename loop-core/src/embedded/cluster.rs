@@ -1,8 +1,10 @@
 //! The cluster: PostgreSQL's own files within the data directory.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
 
 use pglite_oxide::{PglitePaths, build_pgdata_template};
 

@@ -4,20 +4,26 @@
 //! answers it, and cannot be stopped while a client is connected. So it only ever sees connections that the gate opened, each of which
 //! begins with a well-formed packet and ends with an orderly end of file.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    net::Shutdown,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
 use pglite_oxide::PgliteProxy;
 
-use super::socket::{Address, Listener, SocketDir, Sockets, Stream, serve_next};
-use super::startup;
+use super::{
+    socket::{Address, Listener, SocketDir, Sockets, Stream, serve_next},
+    startup,
+};
 
 /// How long a client may take over its first packet. It holds no place meanwhile.
 const FIRST_PACKET: Duration = Duration::from_secs(5);

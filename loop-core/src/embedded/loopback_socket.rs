@@ -1,9 +1,11 @@
 //! Where clients reach the database on a system without Unix sockets: a port of the loopback interface.
 
-use std::io;
 pub(super) use std::net::{TcpListener as Listener, TcpStream as Stream};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use pglite_oxide::PgliteProxy;
 

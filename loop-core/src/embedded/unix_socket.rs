@@ -1,10 +1,12 @@
 //! Where clients reach the database: a Unix socket in a directory that only this user can enter.
 
-use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 pub(super) use std::os::unix::net::{UnixListener as Listener, UnixStream as Stream};
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{
+    fmt::Write as _,
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use pglite_oxide::PgliteProxy;
 use tempfile::TempDir;

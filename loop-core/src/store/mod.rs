@@ -120,6 +120,18 @@ impl LoopStore {
         self.inner.schema.as_deref()
     }
 
+    /// Runs statements as they are and answers their rows as text: for tests to arrange and to see what no handle does.
+    #[cfg(feature = "test-util")]
+    pub async fn raw(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+        use tokio_postgres::SimpleQueryMessage;
+
+        let mut connection = self.take_connection().await?;
+        let answer = connection.object_mut()?.simple_query(sql).await;
+        let messages = answer.map_err(|error| Error::from_driver(crate::Entity::Migration, error))?;
+        let rows = messages.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
+        Ok(rows.map(|row| (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()).collect())
+    }
+
     /// A connection for the migrations alone.
     pub(crate) async fn take_connection(&self) -> Result<Pooled<'_>, Error> {
         Pooled::take(&self.inner).await

@@ -34,6 +34,6 @@ impl GithubVerifier {
     /// above in lower-case digits, or if no secret made it for this body.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
         let signature = hex_signature(headers, SIGNATURE, b"sha256=")?;
-        if self.keys.signed(&[body], iter::once(signature)) { Ok(()) } else { Err(VerifyError::InvalidSignature) }
+        if self.keys.signed(&[body], &iter::once(signature)) { Ok(()) } else { Err(VerifyError::InvalidSignature) }
     }
 }

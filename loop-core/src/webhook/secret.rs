@@ -90,7 +90,7 @@ impl Keys {
     /// Whether one of `signatures` is the code of `message`, given in parts, under one of the keys.
     ///
     /// Everything is compared, so that time tells neither which key nor which signature it was, nor how much of it was right.
-    pub(super) fn signed(&self, message: &[&[u8]], signatures: impl Iterator<Item = [u8; 32]> + Clone) -> bool {
+    pub(super) fn signed(&self, message: &[&[u8]], signatures: &(impl Iterator<Item = [u8; 32]> + Clone)) -> bool {
         let mut found = Choice::from(0);
         for key in &self.0 {
             let mut mac = key.clone();

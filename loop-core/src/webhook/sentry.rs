@@ -58,7 +58,7 @@ impl SentryVerifier {
             Ok(Some(_)) => hex_signature(headers, other, b"") == Ok(signature),
             Err(Duplicated) => false,
         };
-        let signed = self.keys.signed(&[body], iter::once(signature));
+        let signed = self.keys.signed(&[body], &iter::once(signature));
         if agreed && signed { Ok(()) } else { Err(VerifyError::InvalidSignature) }
     }
 }

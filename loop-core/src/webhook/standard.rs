@@ -96,7 +96,7 @@ impl StandardWebhooks {
 
         let signatures = signatures.split(|byte| *byte == b' ').filter_map(decode_signature);
         let seconds = parse_seconds(timestamp).ok_or(VerifyError::InvalidSignature)?;
-        if !self.keys.signed(&[id.as_bytes(), b".", timestamp, b".", body], signatures) {
+        if !self.keys.signed(&[id.as_bytes(), b".", timestamp, b".", body], &signatures) {
             return Err(VerifyError::InvalidSignature);
         }
         let now = u64::try_from(now.as_millis().div_euclid(1000)).unwrap_or(0);

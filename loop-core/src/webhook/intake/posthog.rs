@@ -1,11 +1,15 @@
+use std::{borrow::Borrow, ops::Range};
+
 use http::HeaderMap;
 
 use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, part::Part, tags};
 use crate::{NewSignal, Severity, Title, webhook::standard};
 
-/// What a payload may call the metric, the change in percent and the time it took; the first that is found counts.
-const METRIC: [&str; 3] = ["metric", "metric_name", "metricName"];
-const CHANGE: [&str; 9] = [
+/// What a payload may call the metric, the change in percent and the timeframe; of each the first that is found counts.
+const NAMES: [&str; 16] = [
+    "metric",
+    "metric_name",
+    "metricName",
     "change",
     "change_percent",
     "changePercent",
@@ -15,8 +19,14 @@ const CHANGE: [&str; 9] = [
     "percentChange",
     "percentage_change",
     "percentageChange",
+    "timeframe",
+    "time_frame",
+    "timeFrame",
+    "period",
 ];
-const TIMEFRAME: [&str; 4] = ["timeframe", "time_frame", "timeFrame", "period"];
+const METRIC: Range<usize> = 0..3;
+const CHANGE: Range<usize> = 3..12;
+const TIMEFRAME: Range<usize> = 12..16;
 
 /// What a delivery of PostHog's becomes.
 ///
@@ -44,14 +54,16 @@ const TIMEFRAME: [&str; 4] = ["timeframe", "time_frame", "timeFrame", "period"];
 pub fn posthog_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeError> {
     let payload = json_body(headers, body)?;
     let root = Part::of(&payload);
-    let [event, properties, data] = root.fields(["event", "properties", "data"]);
-    let places = [root, event.field("properties"), event, properties, data.field("properties"), data];
+    let [event, properties, data, uuid, bare_uuid] = root.fields(["event", "properties", "data", "eventUuid", "uuid"]);
+    let [event_name, event_properties, event_uuid] = event.fields(["event", "properties", "uuid"]);
+    let [data_name, data_properties, data_uuid, data_bare_uuid] = data.fields(["event", "properties", "eventUuid", "uuid"]);
 
-    let name = event.text().or_else(|| event.field("event").text()).or_else(|| data.field("event").text());
-    let metric = first(&places, METRIC, Part::text).or_else(|| name.clone());
-    let change = first(&places, CHANGE, Part::number);
-    let timeframe = first(&places, TIMEFRAME, Part::text);
-    let uuid = first(&[event, data, root], ["uuid", "eventUuid"], Part::text);
+    let places = [root, event_properties, event, properties, data_properties, data].map(|place| place.fields(NAMES));
+    let name = first([event, event_name, data_name], Part::text);
+    let metric = first(places.iter().flat_map(|parts| &parts[METRIC]), Part::text).or_else(|| name.clone());
+    let change = first(places.iter().flat_map(|parts| &parts[CHANGE]), Part::number);
+    let timeframe = first(places.iter().flat_map(|parts| &parts[TIMEFRAME]), Part::text);
+    let uuid = first([event_uuid, data_uuid, data_bare_uuid, uuid, bare_uuid], Part::text);
 
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
     let title = format!("PostHog: {} {}% ({})", known(&metric), known(&change.map(|change| change.to_string())), known(&timeframe));
@@ -69,9 +81,9 @@ pub fn posthog_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, Intake
     })))
 }
 
-/// The first of these names that can be read, place by place.
-fn first<'a, T, const N: usize>(places: &[Part<'a>], names: [&str; N], read: impl Fn(Part<'a>) -> Option<T>) -> Option<T> {
-    places.iter().flat_map(|place| place.fields(names)).find_map(read)
+/// The first of these parts that can be read.
+fn first<'a, T>(parts: impl IntoIterator<Item = impl Borrow<Part<'a>>>, read: fn(Part<'a>) -> Option<T>) -> Option<T> {
+    parts.into_iter().find_map(|part| read(*part.borrow()))
 }
 
 fn severity(change: Option<f64>) -> Severity {

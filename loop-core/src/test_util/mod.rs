@@ -1,0 +1,142 @@
+//! Databases for tests: every [`TestDb`] is a database of its own, on whatever PostgreSQL there is.
+//!
+//! `LOOP_TEST_DATABASE` chooses: `postgres` is a real server, `embedded` the one inside the process. Unset, it is the server at
+//! `LOOP_TEST_DATABASE_URL`, else a throwaway server of the PostgreSQL that is installed, else the embedded one. A choice that cannot be
+//! had panics: a test never passes because there was nothing to test on.
+
+mod choice;
+mod cluster;
+#[cfg(feature = "embedded")]
+mod in_process;
+mod server;
+mod watchdog;
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use self::choice::Choice;
+use crate::LoopStore;
+
+/// A database of one test. It is removed on drop.
+///
+/// It belongs to the runtime of the test that made it, as its connections do.
+pub struct TestDb {
+    // Dropped first, so that its connections are closed when the database goes.
+    store: LoopStore,
+    url: String,
+    max_connections: usize,
+    _place: Place,
+}
+
+/// What ends a database.
+enum Place {
+    Server {
+        _database: server::Database,
+    },
+    #[cfg(feature = "embedded")]
+    InProcess {
+        _database: in_process::Database,
+    },
+}
+
+/// Anything that keeps a test from its database.
+type Failure = Box<dyn StdError + Send + Sync>;
+
+impl TestDb {
+    /// A migrated database without rows.
+    ///
+    /// # Panics
+    ///
+    /// If there is no PostgreSQL to be had, or not the one that `LOOP_TEST_DATABASE` asks for.
+    pub async fn new() -> Self {
+        Self::create(true).await
+    }
+
+    /// A database without any table.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub async fn unmigrated() -> Self {
+        Self::create(false).await
+    }
+
+    async fn create(migrated: bool) -> Self {
+        match Self::try_create(migrated).await {
+            Ok(db) => db,
+            Err(error) => panic!("no database for this test: {}", Chain(&*error)),
+        }
+    }
+
+    async fn try_create(migrated: bool) -> Result<Self, Failure> {
+        let (url, max_connections, place) = match choice::choice()? {
+            Choice::Url(url) => server::Database::at_url(url, migrated).await?,
+            Choice::Cluster(binaries) => server::Database::on_cluster(binaries, migrated).await?,
+            #[cfg(feature = "embedded")]
+            Choice::Embedded => in_process::Database::start(migrated).await?,
+        };
+        let store = LoopStore::builder(&url).pool_size(max_connections.min(4)).connect().await?;
+        Ok(Self { store, url, max_connections, _place: place })
+    }
+
+    /// A store on it: with four connections, or with one where there can be no more.
+    pub fn store(&self) -> &LoopStore {
+        &self.store
+    }
+
+    /// Its connection string, for a store or a connection of the test's own.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How many connections it takes at once. On the embedded PostgreSQL it is one, and [`store`](Self::store) has it.
+    pub fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+}
+
+impl fmt::Debug for TestDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestDb").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// An error with its causes.
+struct Chain<'a>(&'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Brings a database to the newest schema, and leaves no connection to it.
+async fn migrate(url: &str) -> Result<(), Failure> {
+    let store = LoopStore::builder(url).pool_size(1).connect().await?;
+    store.migrate().await?;
+    store.close();
+    Ok(())
+}
+
+/// A directory for this process, which something removes when the process has ended, however it ends.
+fn process_dir(owner: Option<cluster::Owner>) -> Result<PathBuf, Failure> {
+    // A socket has to fit into a path of about a hundred bytes.
+    let temp = std::env::temp_dir();
+    let parent = if cfg!(unix) && (owner.is_some() || temp.as_os_str().len() > 60) { Path::new("/tmp") } else { &temp };
+    let dir = tempfile::Builder::new().prefix("loop-test-").tempdir_in(parent)?.keep();
+    watchdog::remove_after_this_process(&dir)?;
+    #[cfg(unix)]
+    if let Some(owner) = owner {
+        std::os::unix::fs::chown(&dir, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(dir)
+}

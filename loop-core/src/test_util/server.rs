@@ -1,0 +1,128 @@
+//! A database per test on a server: a running one, or the throwaway one.
+
+use std::{path::PathBuf, thread};
+
+use tokio::{runtime, sync::OnceCell, task::spawn_blocking};
+use tokio_postgres::NoTls;
+
+use super::{Failure, Place, cluster, migrate};
+
+/// The database that those of the tests are copied from, on the throwaway server. It is made by the first test that needs it.
+///
+/// A server that stays would keep one of every process, so there each test migrates its own.
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+const TEMPLATE_NAME: &str = "loop_test_template";
+
+/// A database. It is dropped with this value, whoever is still connected to it.
+pub(super) struct Database {
+    /// Where it is created and dropped from.
+    admin: String,
+    name: String,
+}
+
+impl Database {
+    /// A database on a running server.
+    pub(super) async fn at_url(admin: String, migrated: bool) -> Result<(String, usize, Place), Failure> {
+        let database = Self { name: unique_name()?, admin };
+        create(&database.admin, &database.name, None).await?;
+        let url = with_database(&database.admin, &database.name);
+        if migrated {
+            migrate(&url).await?;
+        }
+        let max_connections = max_connections(&database.admin).await?;
+        Ok((url, max_connections, Place::Server { _database: database }))
+    }
+
+    /// A database on the throwaway server of this process.
+    pub(super) async fn on_cluster(binaries: PathBuf, migrated: bool) -> Result<(String, usize, Place), Failure> {
+        let dir = spawn_blocking(move || cluster::socket_dir(&binaries)).await??;
+        let dir = dir.to_str().ok_or("the temporary directory is not named in UTF-8")?;
+        let host: String = form_urlencoded::byte_serialize(dir.as_bytes()).collect::<String>().replace('+', "%20");
+        let admin = format!("postgresql:///postgres?host={host}&user=postgres&sslmode=disable");
+        if migrated {
+            TEMPLATE.get_or_try_init(|| make_template(&admin)).await?;
+        }
+        let database = Self { name: unique_name()?, admin };
+        create(&database.admin, &database.name, migrated.then_some(TEMPLATE_NAME)).await?;
+        let url = with_database(&database.admin, &database.name);
+        Ok((url, cluster::MAX_CONNECTIONS, Place::Server { _database: database }))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // On a thread of its own, because a runtime cannot wait within a runtime.
+        thread::scope(|scope| {
+            let dropped = scope.spawn(|| {
+                let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(run(&self.admin, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)))
+            });
+            if let Ok(Err(error)) = dropped.join() {
+                tracing::warn!(error, name = self.name, "a test's database was not dropped");
+            }
+        });
+    }
+}
+
+async fn make_template(admin: &str) -> Result<(), Failure> {
+    // A test that was cancelled at this point leaves half a template.
+    run(admin, &format!("DROP DATABASE IF EXISTS {TEMPLATE_NAME} WITH (FORCE)")).await?;
+    create(admin, TEMPLATE_NAME, None).await?;
+    migrate(&with_database(admin, TEMPLATE_NAME)).await
+}
+
+async fn create(admin: &str, name: &str, template: Option<&str>) -> Result<(), Failure> {
+    // template0, because nobody can be connected to it.
+    run(admin, &format!("CREATE DATABASE {name} TEMPLATE {}", template.unwrap_or("template0"))).await
+}
+
+async fn max_connections(admin: &str) -> Result<usize, Failure> {
+    let (client, connection) = tokio_postgres::connect(admin, NoTls).await?;
+    let task = tokio::spawn(connection);
+    let row = client.query_typed("SELECT current_setting('max_connections')::int8", &[]).await?.pop().ok_or("no row")?;
+    task.abort();
+    Ok(usize::try_from(row.try_get::<_, i64>(0)?)?)
+}
+
+/// Runs one statement on a connection of its own: the runtime of another test may be gone, and with it the connections made there.
+async fn run(admin: &str, statement: &str) -> Result<(), Failure> {
+    let (client, connection) = tokio_postgres::connect(admin, NoTls).await?;
+    let task = tokio::spawn(connection);
+    let done = client.batch_execute(statement).await;
+    drop(client);
+    // The server has then seen the end of the connection.
+    let _ = task.await;
+    Ok(done?)
+}
+
+/// A name that no other process on the same server uses.
+fn unique_name() -> Result<String, Failure> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)?;
+    Ok(format!("loop_test_{}", hex::encode(random)))
+}
+
+/// The connection string with another database.
+fn with_database(url: &str, name: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (place, query) = rest.split_once('?').map_or((rest, String::new()), |(place, query)| (place, format!("?{query}")));
+            let authority = place.split_once('/').map_or(place, |(authority, _)| authority);
+            format!("{scheme}://{authority}/{name}{query}")
+        }
+        None => format!("{url} dbname={name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_database;
+
+    #[test]
+    fn the_database_is_replaced_in_both_kinds_of_connection_strings() {
+        assert_eq!(with_database("postgres://u:p@h:1/old?sslmode=disable", "new"), "postgres://u:p@h:1/new?sslmode=disable");
+        assert_eq!(with_database("postgres://h", "new"), "postgres://h/new");
+        assert_eq!(with_database("postgresql:///old?host=%2Ftmp", "new"), "postgresql:///new?host=%2Ftmp");
+        assert_eq!(with_database("host=h dbname=old", "new"), "host=h dbname=old dbname=new");
+    }
+}

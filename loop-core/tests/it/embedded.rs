@@ -1,0 +1,197 @@
+//! The embedded PostgreSQL: one server per directory, data that stays, and clients that misbehave.
+
+use std::{
+    io::{Read as _, Write as _},
+    time::{Duration, Instant},
+};
+
+use loop_core::embedded::{Embedded, EmbeddedError, MAINTENANCE};
+use tempfile::TempDir;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_postgres::{Client, Config, NoTls, config::Host, error::SqlState};
+
+/// A connection of the test's own, and the task that ends with it.
+async fn connect(database: &Embedded) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(database.connection_string(), NoTls).await?;
+    Ok((client, tokio::spawn(async move { drop(connection.await) })))
+}
+
+async fn start(dir: &TempDir) -> Embedded {
+    let path = dir.path().join("data");
+    spawn_blocking(|| Embedded::start(path)).await.unwrap().unwrap()
+}
+
+async fn count(client: &Client) -> i64 {
+    client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get(0)
+}
+
+/// A client that speaks no known protocol, on whatever socket the server has.
+fn raw(database: &Embedded) -> impl std::io::Read + std::io::Write + use<> {
+    let config: Config = database.connection_string().parse().unwrap();
+    match &config.get_hosts()[0] {
+        #[cfg(unix)]
+        Host::Unix(dir) => {
+            let stream = std::os::unix::net::UnixStream::connect(dir.join(".s.PGSQL.5432")).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream
+        }
+        #[cfg(not(unix))]
+        Host::Tcp(host) => {
+            let stream = std::net::TcpStream::connect((host.as_str(), config.get_ports()[0])).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream
+        }
+        #[allow(unreachable_patterns, reason = "only one kind of host exists on some systems")]
+        host => panic!("{host:?}"),
+    }
+}
+
+/// The first packet of an ordinary client, and then one query.
+fn startup_and_query(query: &str) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let parameters = b"user\0postgres\0database\0postgres\0\0";
+    packet.extend(u32::try_from(8 + parameters.len()).unwrap().to_be_bytes());
+    packet.extend(196_608_u32.to_be_bytes());
+    packet.extend(parameters);
+    packet.push(b'Q');
+    packet.extend(u32::try_from(5 + query.len()).unwrap().to_be_bytes());
+    packet.extend(query.as_bytes());
+    packet.push(0);
+    packet
+}
+
+#[tokio::test]
+async fn one_server_at_a_time_uses_a_directory_and_the_data_stays() {
+    let dir = TempDir::new().unwrap();
+    let first = start(&dir).await;
+    let (client, connection) = connect(&first).await.unwrap();
+    client.batch_execute("CREATE TABLE kept (id int); INSERT INTO kept SELECT generate_series(1, 1000)").await.unwrap();
+
+    let second = Embedded::start(dir.path().join("data")).unwrap_err();
+    assert!(matches!(second, EmbeddedError::Locked { .. }), "{second:?}");
+    assert!(second.to_string().contains("in use by another server"), "{second}");
+
+    drop(first);
+    connection.await.unwrap();
+    assert!(client.is_closed());
+
+    let again = start(&dir).await;
+    let (client, _) = connect(&again).await.unwrap();
+    assert_eq!(count(&client).await, 1000);
+    for statement in MAINTENANCE {
+        client.batch_execute(statement).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_did_not_commit_is_undone() {
+    let dir = TempDir::new().unwrap();
+    let database = start(&dir).await;
+    let (client, _) = connect(&database).await.unwrap();
+    client.batch_execute("CREATE TABLE kept (id int); BEGIN; INSERT INTO kept VALUES (1)").await.unwrap();
+    drop(database);
+
+    let database = start(&dir).await;
+    let (client, _) = connect(&database).await.unwrap();
+    assert_eq!(count(&client).await, 0);
+}
+
+#[tokio::test]
+async fn a_second_connection_is_refused_and_finds_its_place_when_the_first_is_gone() {
+    let dir = TempDir::new().unwrap();
+    let database = start(&dir).await;
+    let (first, connection) = connect(&database).await.unwrap();
+
+    let started = Instant::now();
+    let refused = connect(&database).await.err().unwrap();
+    assert_eq!(refused.code(), Some(&SqlState::TOO_MANY_CONNECTIONS), "{refused}");
+    assert!(started.elapsed() < Duration::from_secs(3), "refused after {:?}", started.elapsed());
+    first.batch_execute("SELECT 1").await.unwrap();
+
+    drop(first);
+    connection.await.unwrap();
+    let (second, _) = connect(&database).await.unwrap();
+    second.batch_execute("SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_break_the_protocol_do_no_harm() {
+    let dir = TempDir::new().unwrap();
+    let database = start(&dir).await;
+    let (client, connection) = connect(&database).await.unwrap();
+    client.batch_execute("CREATE TABLE kept (id int)").await.unwrap();
+    drop(client);
+    connection.await.unwrap();
+
+    let garbage: [&[u8]; 6] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"",
+        b"\0\0\0\x08",
+        &[0xff; 200],
+        // A message without a query after a good beginning, and one that claims to be enormous.
+        &[startup_and_query("").as_slice(), b"Q\0\0\0\x01"].concat(),
+        &[startup_and_query("").as_slice(), b"Q\x7f\xff\xff\xff"].concat(),
+    ];
+    for bytes in garbage {
+        let mut client = raw(&database);
+        client.write_all(bytes).unwrap();
+    }
+    // One that goes away in the middle of a transaction and of a large answer that it did not read.
+    let mut client = raw(&database);
+    client.write_all(&startup_and_query("BEGIN; INSERT INTO kept VALUES (1); SELECT repeat('x', 1000) FROM generate_series(1, 20000)")).unwrap();
+    client.read_exact(&mut [0; 5000]).unwrap();
+    drop(client);
+
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let client = loop {
+        match connect(&database).await {
+            Ok((client, _)) => break client,
+            Err(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) && Instant::now() < deadline => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    assert_eq!(count(&client).await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_keeps_nobody_out() {
+    let dir = TempDir::new().unwrap();
+    let database = start(&dir).await;
+    let _silent = raw(&database);
+    let (client, _) = connect(&database).await.unwrap();
+    client.batch_execute("SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn it_stops_at_once_with_a_client_in_a_transaction() {
+    let dir = TempDir::new().unwrap();
+    let database = start(&dir).await;
+    let (client, _) = connect(&database).await.unwrap();
+    client.batch_execute("BEGIN; CREATE TABLE gone (id int)").await.unwrap();
+    let started = Instant::now();
+    drop(database);
+    assert!(started.elapsed() < Duration::from_secs(3), "stopped after {:?}", started.elapsed());
+    client.batch_execute("SELECT 1").await.unwrap_err();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_this_user_reaches_it_however_long_the_path_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = TempDir::new().unwrap();
+    let mut deep = dir.path().join("with space & ümlaut");
+    while deep.as_os_str().len() < 200 {
+        deep.push("deeper");
+    }
+    for path in [dir.path().join("short"), deep] {
+        let database = spawn_blocking(move || Embedded::start(path)).await.unwrap().unwrap();
+        let (client, _) = connect(&database).await.unwrap();
+        client.batch_execute("SELECT 1").await.unwrap();
+        let config: Config = database.connection_string().parse().unwrap();
+        let Host::Unix(sockets) = &config.get_hosts()[0] else { panic!("{config:?}") };
+        assert_eq!(sockets.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        drop(database);
+        assert!(!sockets.exists());
+    }
+}

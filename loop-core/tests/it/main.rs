@@ -1,0 +1,14 @@
+//! The store through its public API, on whatever PostgreSQL there is (see `loop_core::test_util`).
+//!
+//! Tests that need several connections are ignored unless asked for: `cargo test -p loop-core -- --include-ignored` runs them on a server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod comments;
+mod goals;
+mod issue_lists;
+mod issue_rules;
+mod issues;
+mod labels;
+mod projects;
+mod relations;
+mod support;
