@@ -21,11 +21,17 @@ pub enum InvalidJson {
     /// A key or a string holds U+0000, which PostgreSQL's JSON cannot.
     #[error("Must not contain NUL characters")]
     Nul,
+    /// A number is written with more decimal places than PostgreSQL's JSON can hold, if only as a negative exponent.
+    #[error("Must not contain numbers with more than {MAX_PLACES} decimal places")]
+    Places,
 }
+
+/// The most decimal places of PostgreSQL's `numeric`, which numbers in its JSON are.
+const MAX_PLACES: i64 = 16_383;
 
 /// A JSON object, kept as the text that came: numbers keep their digits and keys their order until the database normalises them.
 ///
-/// Holding one proves that it is an object, nested at most 127 deep, without NUL characters.
+/// Holding one proves that it is an object, nested at most 127 deep, without NUL characters, and with numbers that can be stored.
 #[derive(Clone)]
 pub struct JsonObject(Box<RawValue>);
 
@@ -50,8 +56,44 @@ impl JsonObject {
         }
         let mut nul = false;
         Walk(&mut nul).deserialize(&mut serde_json::Deserializer::from_str(raw.get())).map_err(InvalidJson::Syntax)?;
-        if nul { Err(InvalidJson::Nul) } else { Ok(Self(raw)) }
+        if nul {
+            return Err(InvalidJson::Nul);
+        }
+        if numbers(raw.get()).all(can_be_stored) { Ok(Self(raw)) } else { Err(InvalidJson::Places) }
     }
+}
+
+/// The numbers in a valid JSON text, as they are spelled.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let start = rest.find(|char: char| char == '"' || char.is_ascii_digit())?;
+            let found = &rest[start..];
+            if let Some(string) = found.strip_prefix('"') {
+                let mut escaped = false;
+                let end = string.find(|char| {
+                    let ends = char == '"' && !escaped;
+                    escaped = char == '\\' && !escaped;
+                    ends
+                })?;
+                rest = &string[end + 1..];
+            } else {
+                let part = |char: char| char.is_ascii_digit() || ['.', 'e', 'E', '+', '-'].contains(&char);
+                let (number, after) = found.split_at(found.find(|char| !part(char)).unwrap_or(found.len()));
+                rest = after;
+                return Some(number);
+            }
+        }
+    })
+}
+
+fn can_be_stored(number: &str) -> bool {
+    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let places = digits.split_once('.').map_or(0, |(_, places)| places.len());
+    // No number with a larger exponent is finite, but a zero may be written so.
+    let Some(exponent) = exponent.parse::<i64>().ok().filter(|exponent| exponent.abs() <= MAX_PLACES) else { return false };
+    i64::try_from(places).is_ok_and(|places| places - exponent <= MAX_PLACES)
 }
 
 /// Whether `text` is one JSON value, nested at most 127 deep, with only valid strings.

@@ -4,7 +4,7 @@ pub(super) use std::os::unix::net::{UnixListener as Listener, UnixStream as Stre
 use std::{
     fmt::Write as _,
     fs, io,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -93,7 +93,8 @@ impl SocketDir {
     }
 
     fn temporary(parent: &Path) -> io::Result<Self> {
-        Ok(Self::Temporary(tempfile::Builder::new().prefix("loop-").tempdir_in(parent)?))
+        let private = fs::Permissions::from_mode(0o700);
+        Ok(Self::Temporary(tempfile::Builder::new().prefix("loop-").permissions(private).tempdir_in(parent)?))
     }
 
     fn path(&self) -> &Path {

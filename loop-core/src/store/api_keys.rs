@@ -81,6 +81,9 @@ const LIST: Statement = key(concat!("-- api_keys.list\nSELECT ", key_columns!(),
 
 const COUNT: Statement = key("-- api_keys.count\nSELECT count(*) FROM api_keys AS t WHERE t.deleted_at IS NULL");
 
+/// A hundred years: longer than anything is kept, and short enough to be a date.
+const LONGEST_GRACE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// The fixed statements.
 #[cfg(feature = "test-util")]
 pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, AUTHENTICATE, TOUCH, ROTATE, REVOKE, LIST, COUNT];
@@ -205,7 +208,8 @@ impl ApiKeys<'_> {
     /// [`Error::NotFound`] when there is no such key, or it is revoked.
     pub async fn rotate(&self, id: &ApiKeyId, grace: Duration) -> Result<IssuedKey, Error> {
         let plaintext = PlaintextKey::generate()?;
-        let parameters: &[_] = params![id, plaintext.prefix(), Hash(plaintext.hash()), grace.as_secs_f64()];
+        let grace = grace.min(LONGEST_GRACE).as_secs_f64();
+        let parameters: &[_] = params![id, plaintext.prefix(), Hash(plaintext.hash()), grace];
         let row = self.on.opt(ROTATE, parameters).await?;
         let key = read_row(&row.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)?;
         Ok(IssuedKey { key, plaintext })

@@ -155,7 +155,7 @@ impl Comments<'_> {
     pub async fn create(&self, issue: &IssueId, new: NewComment) -> Result<Comment, Error> {
         let NewComment { body, author_name, author_type, parent_id } = new;
         let row = self.on.one(CREATE, params![CommentId::new(), issue, body, author_name, author_type, parent_id]).await?;
-        sql::written(&row, Entity::Issue, "comments", issue, read)
+        sql::written_under(&row, Entity::Comment, "comments", (Entity::Issue, issue), read)
     }
 
     /// Changes a comment.

@@ -1,6 +1,9 @@
 //! The only place that takes a connection and runs SQL: statement caching, timeouts, the scope, errors.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use deadpool_postgres::{Object, PoolError};
 use postgres_types::{ToSql, Type};
@@ -12,6 +15,10 @@ use super::{
     sql::{Bound, Composed, ScopeParam, Statement},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
+
+/// How many statements a connection keeps prepared before composed ones travel without a name. There are as many of those as there are
+/// combinations of filters and fields, and each that is prepared takes memory here and in the server for as long as the connection lives.
+const MAX_PREPARED: usize = 256;
 
 /// What a handle runs its statements on, and within which project. Every handle has one and can run nothing past it.
 #[derive(Clone, Copy)]
@@ -78,7 +85,7 @@ enum Client<'a> {
 impl Connection<'_> {
     /// Every row the statement answers.
     pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.sql, params).await
+        self.run(statement.entity, statement.sql, params, usize::MAX).await
     }
 
     /// The row the statement answers, if any.
@@ -88,21 +95,27 @@ impl Connection<'_> {
 
     /// Every row a composed statement answers.
     pub(crate) async fn composed(&self, statement: &Composed<'_>) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, &statement.sql, &statement.params).await
+        self.run(statement.entity, &statement.sql, &statement.params, MAX_PREPARED).await
     }
 
-    async fn run(&self, entity: Entity, sql: &str, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
+    /// Runs a statement, prepared if the connection has prepared fewer than `prepared` so far.
+    async fn run(&self, entity: Entity, sql: &str, params: &[Bound<'_>], prepared: usize) -> Result<Vec<Row>, Error> {
         let scope = ScopeParam(self.scope);
         let mut bound: Vec<Bound<'_>> = Vec::with_capacity(params.len() + 1);
         bound.push(&scope);
         bound.extend_from_slice(params);
+        let bound = &bound;
         match &self.client {
             Client::Pooled(pooled) => {
                 let Some(object) = pooled.object.as_ref() else { return Err(Error::unavailable("the connection is gone")) };
-                run_on(object, &***object, pooled.inner, &pooled.running, entity, sql, &bound).await
+                let mode = pooled.inner.mode.within(prepared, object.statement_cache.size());
+                let call = Call { entity, sql, bound, mode, limit: pooled.inner.statement_timeout };
+                call.run(object, &***object, &pooled.running).await
             }
             Client::Tx(tx) => {
-                run_on(&tx.client, &*tx.client, tx.inner, &tx.running, entity, sql, &bound).await
+                let mode = tx.inner.mode.within(prepared, tx.client.statement_cache.size());
+                let call = Call { entity, sql, bound, mode, limit: tx.inner.statement_timeout };
+                call.run(&tx.client, &*tx.client, &tx.running).await
             }
         }
         .inspect_err(|error| {
@@ -121,38 +134,53 @@ impl Connection<'_> {
     }
 }
 
-/// Runs one statement on a connection or a transaction, and no longer than it may take.
-async fn run_on<C: deadpool_postgres::GenericClient, P: tokio_postgres::GenericClient>(
-    caching: &C,
-    plain: &P,
-    inner: &Inner,
-    running: &AtomicUsize,
+impl StatementMode {
+    /// This mode, or the unnamed one for a connection that has prepared as many statements as it may.
+    const fn within(self, most: usize, prepared: usize) -> Self {
+        if prepared < most { self } else { Self::Unnamed }
+    }
+}
+
+/// A statement on its way.
+struct Call<'c> {
     entity: Entity,
-    sql: &str,
-    bound: &[Bound<'_>],
-) -> Result<Vec<Row>, Error> {
-    // A caller that goes away while this waits leaves the count raised, and the connection is not handed on: the server is still at work.
-    running.fetch_add(1, Ordering::Relaxed);
-    let answer = timeout(inner.statement_timeout, async {
-        match inner.mode {
-            StatementMode::Prepared => {
-                let types: Vec<Type> = bound.iter().map(|value| value.ty()).collect();
-                let statement = caching.prepare_typed_cached(sql, &types).await?;
-                let values: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| *value as _).collect();
-                plain.query(&statement, &values).await
+    sql: &'c str,
+    bound: &'c [Bound<'c>],
+    mode: StatementMode,
+    limit: Duration,
+}
+
+impl Call<'_> {
+    /// Runs the statement on a connection or a transaction, and no longer than it may take. `running` counts what the server is at work on:
+    /// a caller that goes away while this waits leaves it raised, and the connection is not handed on.
+    async fn run<C: deadpool_postgres::GenericClient, P: tokio_postgres::GenericClient>(
+        &self,
+        caching: &C,
+        plain: &P,
+        running: &AtomicUsize,
+    ) -> Result<Vec<Row>, Error> {
+        running.fetch_add(1, Ordering::Relaxed);
+        let answer = timeout(self.limit, async {
+            match self.mode {
+                StatementMode::Prepared => {
+                    let types: Vec<Type> = self.bound.iter().map(|value| value.ty()).collect();
+                    let statement = caching.prepare_typed_cached(self.sql, &types).await?;
+                    let values: Vec<&(dyn ToSql + Sync)> = self.bound.iter().map(|value| *value as _).collect();
+                    plain.query(&statement, &values).await
+                }
+                StatementMode::Unnamed => {
+                    let values: Vec<(&(dyn ToSql + Sync), Type)> = self.bound.iter().map(|value| (*value as _, value.ty())).collect();
+                    plain.query_typed(self.sql, &values).await
+                }
             }
-            StatementMode::Unnamed => {
-                let values: Vec<(&(dyn ToSql + Sync), Type)> = bound.iter().map(|value| (*value as _, value.ty())).collect();
-                plain.query_typed(sql, &values).await
-            }
+        })
+        .await;
+        running.fetch_sub(1, Ordering::Relaxed);
+        match answer {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(Error::from_driver(self.entity, error)),
+            Err(_) => Err(Error::unavailable(TimedOut(self.limit))),
         }
-    })
-    .await;
-    running.fetch_sub(1, Ordering::Relaxed);
-    match answer {
-        Ok(Ok(rows)) => Ok(rows),
-        Ok(Err(error)) => Err(Error::from_driver(entity, error)),
-        Err(_) => Err(Error::unavailable(TimedOut(inner.statement_timeout))),
     }
 }
 
@@ -171,7 +199,7 @@ impl<'a> Pooled<'a> {
         if let Err(PoolError::Backend(error)) = &object
             && error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
         {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
             {
                 object = inner.pool.get().await;

@@ -4,10 +4,10 @@ use tokio_postgres::Row;
 use super::{
     executor::Executor,
     labels, projects, relations,
-    sql::{self, Columns, Composed, NEWEST, Order, Statement, Target, Update, Within, bind, params},
+    sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, bind, params},
 };
 use crate::{
-    Commit, Entity, Error, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssueSort, LabelId, NewIssue, Page, PageRequest,
+    Commit, Entity, Error, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, LabelId, NewIssue, Page, PageRequest,
     PullRequest,
 };
 
@@ -137,21 +137,22 @@ fn read_row(row: &Row) -> Result<Issue, Error> {
 }
 
 const fn order(sort: IssueSort) -> Order {
-    let (after, by, time) = match sort {
-        IssueSort::CreatedDesc => (NEWEST.after, NEWEST.by, true),
-        IssueSort::CreatedAsc => (" AND (t.created_at, t.id) > (?, ?)", " ORDER BY t.created_at, t.id", true),
-        IssueSort::UpdatedDesc => (" AND (t.updated_at, t.id) < (?, ?)", " ORDER BY t.updated_at DESC, t.id DESC", true),
-        IssueSort::UpdatedAsc => (" AND (t.updated_at, t.id) > (?, ?)", " ORDER BY t.updated_at, t.id", true),
+    const PLACE: KeyKind = KeyKind::Place(IssuePriority::ALL.len());
+    let (after, by, key) = match sort {
+        IssueSort::CreatedDesc => (NEWEST.after, NEWEST.by, KeyKind::Time),
+        IssueSort::CreatedAsc => (" AND (t.created_at, t.id) > (?, ?)", " ORDER BY t.created_at, t.id", KeyKind::Time),
+        IssueSort::UpdatedDesc => (" AND (t.updated_at, t.id) < (?, ?)", " ORDER BY t.updated_at DESC, t.id DESC", KeyKind::Time),
+        IssueSort::UpdatedAsc => (" AND (t.updated_at, t.id) > (?, ?)", " ORDER BY t.updated_at, t.id", KeyKind::Time),
         IssueSort::PriorityAsc => {
-            (" AND (t.priority, t.id) > ((enum_range(NULL::issue_priority))[?::int], ?)", " ORDER BY t.priority, t.id", false)
+            (" AND (t.priority, t.id) > ((enum_range(NULL::issue_priority))[?::int], ?)", " ORDER BY t.priority, t.id", PLACE)
         }
         IssueSort::PriorityDesc => {
-            (" AND (t.priority, t.id) < ((enum_range(NULL::issue_priority))[?::int], ?)", " ORDER BY t.priority DESC, t.id DESC", false)
+            (" AND (t.priority, t.id) < ((enum_range(NULL::issue_priority))[?::int], ?)", " ORDER BY t.priority DESC, t.id DESC", PLACE)
         }
-        IssueSort::NumberAsc => (" AND (t.number, t.id) > (?, ?)", " ORDER BY t.number, t.id", false),
-        IssueSort::NumberDesc => (" AND (t.number, t.id) < (?, ?)", " ORDER BY t.number DESC, t.id DESC", false),
+        IssueSort::NumberAsc => (" AND (t.number, t.id) > (?, ?)", " ORDER BY t.number, t.id", KeyKind::Number),
+        IssueSort::NumberDesc => (" AND (t.number, t.id) < (?, ?)", " ORDER BY t.number DESC, t.id DESC", KeyKind::Number),
     };
-    Order { word: sort.as_str(), after, by, time }
+    Order { word: sort.as_str(), after, by, key }
 }
 
 /// What a cursor holds of an issue. A priority is its place in the enumeration, from 1.

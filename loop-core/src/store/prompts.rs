@@ -2,7 +2,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, NEWEST, Order, Statement, Target, Update, Within, bind, params},
+    sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, bind, params},
 };
 use crate::{
     Entity, Error, NewReview, NewTemplate, NewVersion, Page, PageRequest, PromptReview, PromptTemplate, PromptVersion, ReviewId, TemplateDetail,
@@ -365,7 +365,7 @@ impl Versions<'_> {
     /// [`Error::NotFound`] when there is no such template.
     pub async fn list(&self, template: &TemplateId, page: &PageRequest) -> Result<Page<PromptVersion>, Error> {
         const ORDER: Order =
-            Order { word: "-version", after: " AND (v.version, v.id) < (?::int8, ?)", by: " ORDER BY v.version DESC, v.id DESC", time: false };
+            Order { word: "-version", after: " AND (v.version, v.id) < (?::int8, ?)", by: " ORDER BY v.version DESC, v.id DESC", key: KeyKind::Number };
         let begin = |statement| of_template(self.on, statement, template);
         let key = |version: &PromptVersion| (version.version.into(), version.id.clone());
         let page = sql::list(self.on, begin(LIST_VERSIONS), || begin(COUNT_VERSIONS), page, ORDER, read_version, key).await?;

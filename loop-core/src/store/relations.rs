@@ -125,7 +125,7 @@ impl Relations<'_> {
     pub async fn create(&self, issue: &IssueId, new: NewRelation) -> Result<Relation, Error> {
         let NewRelation { kind, related_issue_id } = new;
         let row = self.on.one(CREATE, params![RelationId::new(), kind, issue, related_issue_id]).await?;
-        sql::written(&row, Entity::Issue, "issue_relations", issue, read)
+        sql::written_under(&row, Entity::Relation, "issue_relations", (Entity::Issue, issue), read)
     }
 
     /// Deletes a relation for good.

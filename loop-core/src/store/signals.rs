@@ -39,8 +39,8 @@ const INGEST: Statement = signal(
     "-- signals.ingest
 WITH item AS MATERIALIZED (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[], $10::text[],
-                         $11::text[], $12::text[])
-        AS item (signal_id, issue_id, source, source_id, type, severity, metadata, payload, title, project_id, delivery)
+                         $11::text[], $12::text[]) WITH ORDINALITY
+        AS item (signal_id, issue_id, source, source_id, type, severity, metadata, payload, title, project_id, delivery, place)
 ), refused AS MATERIALIZED (
     SELECT item.signal_id FROM item
     WHERE NOT coalesce(item.project_id IS NULL AND $1::text IS NULL OR EXISTS (
@@ -59,7 +59,7 @@ WITH item AS MATERIALIZED (
 ), issue AS (
     INSERT INTO issues (id, title, type, status, priority, project_id, signal_source, signal_payload)
     SELECT fresh.issue_id, fresh.title, 'signal', 'triage', fresh.severity::issue_priority, fresh.project_id, fresh.source, fresh.payload
-    FROM fresh
+    FROM fresh ORDER BY fresh.place
     RETURNING id, number, created_at
 ), written AS (
     INSERT INTO signals (id, source, source_id, type, severity, metadata, project_id, issue_id)

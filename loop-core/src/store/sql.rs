@@ -86,7 +86,7 @@ pub(crate) use params;
 /// A statement, with what it speaks of for its errors. `$1` is always the scope: the executor binds it, so a statement that is about
 /// rows of a project and does not say `$1` stands out, and a test finds it.
 #[derive(Debug, Clone, Copy)]
-pub struct Statement {
+pub(crate) struct Statement {
     /// What it speaks of.
     pub(crate) entity: Entity,
     /// Its text.
@@ -265,12 +265,6 @@ impl<'a> Update<'a> {
         self.conditions.push('"');
     }
 
-    /// Assigns a column an expression of its own.
-    pub(crate) fn expression(&mut self, column: &'static str, expression: &'static str, values: &[Bound<'a>]) {
-        self.assign(column);
-        number(&mut self.sets, &mut self.params, expression, values);
-    }
-
     /// Adds a further part, such as `, detached AS (…)`, that may use `written`.
     pub(crate) fn then(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
         number(&mut self.after, &mut self.params, fragment, values);
@@ -321,10 +315,21 @@ pub(crate) fn written<T>(
     id: &(dyn std::fmt::Display + Sync),
     read: impl FnOnce(&mut Columns<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let checks = check_references(row, entity, id)?;
+    written_under(row, entity, table, (entity, id), read)
+}
+
+/// The same for a row that belongs to another: `found?` and a row that is gone speak of that one.
+pub(crate) fn written_under<T>(
+    row: &Row,
+    entity: Entity,
+    table: &'static str,
+    owner: (Entity, &(dyn std::fmt::Display + Sync)),
+    read: impl FnOnce(&mut Columns<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let checks = check_references(row, entity, owner)?;
     let mut columns = Columns::from(row, table, checks);
     if columns.is_null()? {
-        return Err(Error::not_found(entity, &id.to_string()));
+        return Err(Error::not_found(owner.0, owner.1));
     }
     read(&mut columns)
 }
@@ -380,8 +385,19 @@ pub(crate) struct Order {
     pub(crate) after: &'static str,
     /// `ORDER BY …`.
     pub(crate) by: &'static str,
-    /// Whether the cursor's key is a point in time, and not a number.
-    pub(crate) time: bool,
+    /// What the cursor's key is.
+    pub(crate) key: KeyKind,
+}
+
+/// What the number in a cursor stands for.
+#[derive(Clone, Copy)]
+pub(crate) enum KeyKind {
+    /// Milliseconds since 1970.
+    Time,
+    /// Itself.
+    Number,
+    /// A place in an enumeration of that many values, from 1.
+    Place(usize),
 }
 
 /// The newest first: the order of most lists.
@@ -389,7 +405,7 @@ pub(crate) const NEWEST: Order = Order {
     word: "-createdAt",
     after: " AND (t.created_at, t.id) < (?, ?)",
     by: " ORDER BY t.created_at DESC, t.id DESC",
-    time: true,
+    key: KeyKind::Time,
 };
 
 /// The key of a cursor as the database compares it.
@@ -409,7 +425,13 @@ impl After {
     fn of<Id: std::str::FromStr + std::fmt::Display>(page: &PageRequest, order: Order) -> Result<Option<Self>, Error> {
         let Start::After(cursor) = &page.start else { return Ok(None) };
         let (key, id) = cursor.decode::<Id>(order.word)?;
-        let key = if order.time { Key::Time(Timestamp::from_millis(key).ok_or(Error::MalformedCursor)?) } else { Key::Number(key) };
+        let key = match order.key {
+            KeyKind::Time => Key::Time(Timestamp::from_millis(key).ok_or(Error::MalformedCursor)?),
+            KeyKind::Place(places) if !usize::try_from(key).is_ok_and(|place| (1..=places).contains(&place)) => {
+                return Err(Error::MalformedCursor);
+            }
+            KeyKind::Number | KeyKind::Place(_) => Key::Number(key),
+        };
         Ok(Some(Self { key, id: id.to_string() }))
     }
 
@@ -459,11 +481,6 @@ impl<'a> Columns<'a> {
         let mut ahead = Columns { row: self.row, table: self.table, next: self.next };
         Ok(ahead.next::<Option<Anything>>()?.is_none())
     }
-
-    /// Passes over that many columns.
-    pub(crate) fn skip(&mut self, columns: usize) {
-        self.next += columns;
-    }
 }
 
 /// Any value at all, unread.
@@ -481,8 +498,8 @@ impl FromSql<'_> for Anything {
 
 /// Reads the leading columns of a row that say whether what is written may be: each is a boolean named after a field, with a `?` behind
 /// it, and false where the field refers to nothing the scope can see. `found?` is false where the row to be changed is not there, which
-/// comes before any complaint about fields. Answers how many columns that were.
-pub(crate) fn check_references(row: &Row, entity: Entity, id: &dyn std::fmt::Display) -> Result<usize, Error> {
+/// comes before any complaint about fields: it is the `owner`'s. Answers how many columns that were.
+fn check_references(row: &Row, entity: Entity, owner: (Entity, &(dyn std::fmt::Display + Sync))) -> Result<usize, Error> {
     let checks = row.columns().iter().take_while(|column| column.name().ends_with('?')).count();
     let mut wrong = Vec::new();
     for (index, column) in row.columns().iter().enumerate().take(checks) {
@@ -490,7 +507,7 @@ pub(crate) fn check_references(row: &Row, entity: Entity, id: &dyn std::fmt::Dis
         let holds = Columns::from(row, "references", index).next::<bool>()?;
         match (holds, name) {
             (true, _) => {}
-            (false, "found") => return Err(Error::not_found(entity, &id.to_string())),
+            (false, "found") => return Err(Error::not_found(owner.0, owner.1)),
             (false, field) => wrong.push(field.to_owned()),
         }
     }

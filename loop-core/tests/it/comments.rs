@@ -5,7 +5,7 @@ use loop_core::{
 };
 
 use crate::support::{
-    change, check_changes, comment, everything, invalid, issue, new_comment, not_found, problem, reply, sets, valid, walk, wrong_references,
+    change, check_changes, comment, everything, invalid, issue, new_comment, not_found, problem, reply, valid, walk, wrong_references,
 };
 
 /// A thread as an outline: what is said, and in brackets the replies. `-` is a comment that keeps nothing but its place.

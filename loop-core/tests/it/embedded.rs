@@ -88,7 +88,8 @@ async fn what_a_client_did_not_commit_is_undone() {
     let dir = TempDir::new().unwrap();
     let database = start(&dir).await;
     let (client, _) = connect(&database).await.unwrap();
-    client.batch_execute("CREATE TABLE kept (id int); BEGIN; INSERT INTO kept VALUES (1)").await.unwrap();
+    client.batch_execute("CREATE TABLE kept (id int)").await.unwrap();
+    client.batch_execute("BEGIN; INSERT INTO kept VALUES (1)").await.unwrap();
     drop(database);
 
     let database = start(&dir).await;

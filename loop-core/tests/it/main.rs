@@ -3,12 +3,17 @@
 //! Tests that need several connections are ignored unless asked for: `cargo test -p loop-core -- --include-ignored` runs them on a server.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod api_keys;
 mod comments;
+mod deliveries;
 mod goals;
 mod issue_lists;
 mod issue_rules;
 mod issues;
 mod labels;
+mod paging;
 mod projects;
+mod prompts;
 mod relations;
+mod signals;
 mod support;
