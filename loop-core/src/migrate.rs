@@ -53,33 +53,13 @@ impl LoopStore {
     /// [`Error::Migration`] when a migration fails, or one that was applied is not the one this library knows under its version;
     /// [`Error::Unavailable`] when the database does not answer.
     pub async fn migrate(&self) -> Result<MigrationReport, Error> {
-        let failed = |error: tokio_postgres::Error| {
-            if error.is_closed() { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
-        };
         let mut connection = self.take_connection().await?;
+        // A caller that goes away leaves it so, and the connection is not handed on.
+        connection.occupy();
         let transaction = connection.object_mut()?.transaction().await.map_err(failed)?;
-        // A transaction's lock, because a session's own would stay behind on a pooler's connection. Waiting for another migrator is no
-        // reason to give up soon, and neither is a migration that takes its time.
-        transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
-        let lock = format!("{TABLE}.{}", self.schema().unwrap_or_default());
-        transaction
-            .query_typed("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[(&lock, Type::TEXT)])
-            .await
-            .map_err(failed)?;
-        if let Some(schema) = self.schema() {
-            // The builder lets only letters, digits and underscores through.
-            transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await.map_err(failed)?;
-        }
-        let mut locked = Locked(transaction);
-        let mut runner = embedded::migrations::runner().set_abort_missing(false);
-        runner.set_migration_table_name(TABLE);
-        let report = runner.run_async(&mut locked).await.map_err(|error| Error::Migration { source: error.into() })?;
-        let version = runner.get_last_applied_migration_async(&mut locked).await.map_err(|error| Error::Migration { source: error.into() })?;
-        locked.0.commit().await.map_err(failed)?;
-        Ok(MigrationReport {
-            applied: report.applied_migrations().iter().map(ToString::to_string).collect(),
-            version: version.map_or(0, |migration| migration.version()),
-        })
+        let report = run(transaction, self.schema()).await?;
+        connection.release();
+        Ok(report)
     }
 
     /// How the schema stands.
@@ -98,6 +78,37 @@ impl LoopStore {
         let pending = runner.get_migrations().iter().filter(|known| !applied.contains(&known.version()));
         Ok(MigrationStatus { pending: pending.map(ToString::to_string).collect(), version: applied.last().copied() })
     }
+}
+
+/// Runs the migrations in a transaction, and commits it.
+async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&str>) -> Result<MigrationReport, Error> {
+    // A transaction's lock, because a session's own would stay behind on a pooler's connection. Waiting for another migrator is no
+    // reason to give up soon, and neither is a migration that takes its time.
+    transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
+    let lock = format!("{TABLE}.{}", schema.unwrap_or_default());
+    transaction
+        .query_typed("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[(&lock, Type::TEXT)])
+        .await
+        .map_err(failed)?;
+    if let Some(schema) = schema {
+        // The builder lets only letters, digits and underscores through.
+        transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await.map_err(failed)?;
+    }
+    let failed_run = |error: refinery_core::Error| Error::Migration { source: error.into() };
+    let mut locked = Locked(transaction);
+    let mut runner = embedded::migrations::runner().set_abort_missing(false);
+    runner.set_migration_table_name(TABLE);
+    let report = runner.run_async(&mut locked).await.map_err(failed_run)?;
+    let version = runner.get_last_applied_migration_async(&mut locked).await.map_err(failed_run)?;
+    locked.0.commit().await.map_err(failed)?;
+    Ok(MigrationReport {
+        applied: report.applied_migrations().iter().map(ToString::to_string).collect(),
+        version: version.map_or(0, |migration| migration.version()),
+    })
+}
+
+fn failed(error: tokio_postgres::Error) -> Error {
+    if error.is_closed() { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
 }
 
 /// A transaction as refinery's runner sees a connection: it would open one of its own for each migration, and take no lock.

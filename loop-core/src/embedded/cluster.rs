@@ -2,13 +2,16 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use pglite_oxide::{PglitePaths, build_pgdata_template};
 
 use super::EmbeddedError;
+
+/// A checkpoint leaves as much write-ahead log for reuse; PostgreSQL's own gigabyte is meant for busier databases.
+const SETTINGS: &str = "\nmax_wal_size = '96MB'\n";
 
 /// The root of the cluster within a data directory, made at the first start.
 ///
@@ -30,6 +33,9 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, EmbeddedError> {
     let template = build_pgdata_template(&unfinished).map_err(|error| EmbeddedError::Start { source: error.into() })?;
     let archive = File::open(&template.archive_path).map_err(EmbeddedError::io("open", &template.archive_path))?;
     unpack(archive, &data).map_err(EmbeddedError::io("write", &data))?;
+    let settings = data.join("postgresql.conf");
+    let appended = File::options().append(true).open(&settings).and_then(|mut file| file.write_all(SETTINGS.as_bytes()));
+    appended.map_err(EmbeddedError::io("write", &settings))?;
     for file in [&template.archive_path, &template.manifest_path] {
         fs::remove_file(file).map_err(EmbeddedError::io("remove", file))?;
     }

@@ -118,19 +118,22 @@ impl Connection<'_> {
                 call.run(&tx.client, &*tx.client, &tx.running).await
             }
         }
-        .inspect_err(|error| {
-            if let Error::Unavailable { .. } = error {
-                self.distrust();
-            }
-        })
+        .inspect_err(|error| self.note(error))
     }
 
-    /// Keeps the connection from being handed on: it is broken, or still at work on what nobody waits for any more.
-    fn distrust(&self) {
-        match &self.client {
-            Client::Pooled(pooled) => pooled.running.fetch_add(1, Ordering::Relaxed),
-            Client::Tx(tx) => tx.running.fetch_add(1, Ordering::Relaxed),
+    /// Keeps a connection from being handed on that is broken, or still at work on what nobody waits for any more; and a transaction from
+    /// being committed that the server has given up.
+    fn note(&self, error: &Error) {
+        let (running, failed) = match &self.client {
+            Client::Pooled(pooled) => (&pooled.running, None),
+            Client::Tx(tx) => (&tx.running, Some(&tx.failed)),
         };
+        if let Error::Unavailable { .. } = error {
+            running.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(failed) = failed {
+            failed.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -213,6 +216,16 @@ impl<'a> Pooled<'a> {
             error => Error::unavailable(error),
         })?;
         Ok(Self { inner, object: Some(object), running: AtomicUsize::new(0) })
+    }
+
+    /// Begins what takes several statements: unless [`release`](Self::release) says that it came to its end, the connection is not handed on.
+    pub(crate) fn occupy(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends what [`occupy`](Self::occupy) began.
+    pub(crate) fn release(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn object_mut(&mut self) -> Result<&mut Object, Error> {

@@ -126,7 +126,9 @@ impl LoopStore {
         use tokio_postgres::SimpleQueryMessage;
 
         let mut connection = self.take_connection().await?;
+        connection.occupy();
         let answer = connection.object_mut()?.simple_query(sql).await;
+        connection.release();
         let messages = answer.map_err(|error| Error::from_driver(crate::Entity::Migration, error))?;
         let rows = messages.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
         Ok(rows.map(|row| (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()).collect())

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use tokio::time::timeout;
 
@@ -13,6 +13,8 @@ pub struct Tx<'a> {
     pub(crate) client: deadpool_postgres::Transaction<'a>,
     pub(crate) inner: &'a Inner,
     pub(crate) running: AtomicUsize,
+    /// Whether the server refused a statement, after which it takes no more of them and makes a rollback of a commit.
+    pub(crate) failed: AtomicBool,
     scope: Option<&'a ProjectId>,
 }
 
@@ -25,39 +27,45 @@ impl Tx<'_> {
 impl LoopStore {
     /// Runs `work` in one transaction: committed if it answers `Ok`, rolled back if it answers `Err` or is dropped half-way.
     ///
-    /// Within `work` use only the [`Tx`]: the store itself would take another connection, and wait for ever where there is only one.
+    /// Within `work` use only the [`Tx`]: the store itself would take another connection, and wait in vain where there is only one.
+    ///
+    /// A statement that the database itself refuses, as it does a name that is taken, ends the transaction: whatever `work` answers then,
+    /// nothing is kept. What the store finds out by looking (a row or a reference that is not there) does not.
     ///
     /// # Errors
     ///
     /// What `work` answers, or [`Error::Unavailable`] when the transaction could not begin or its commit was not confirmed. In the latter
-    /// case it may or may not have been committed.
+    /// case it may or may not have been committed. [`Error::Database`] when `work` passed over a statement that was refused.
     pub async fn transaction<T, E: From<Error>>(&self, work: impl AsyncFnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let limit = self.inner.statement_timeout;
         let mut pooled = Pooled::take(&self.inner).await?;
+        // A caller that goes away, or a panic, leaves it so.
+        pooled.occupy();
         let (result, clean) = {
             let begun = timeout(limit, pooled.object_mut()?.transaction()).await;
             let client = begun.map_err(|_| Error::unavailable(TimedOut(limit)))?.map_err(Error::unavailable)?;
-            let tx = Tx { client, inner: &self.inner, running: AtomicUsize::new(0), scope: self.scope() };
+            let (running, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+            let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope() };
             let result = work(&tx).await;
-            let Tx { client, running, .. } = tx;
-            let clean = running.load(Ordering::Relaxed) == 0;
-            match result {
-                Ok(value) if clean => match timeout(limit, client.commit()).await {
+            let Tx { client, running, failed, .. } = tx;
+            match (result, running.into_inner() == 0, failed.into_inner()) {
+                (Ok(value), true, false) => match timeout(limit, client.commit()).await {
                     Ok(Ok(())) => (Ok(value), true),
                     Ok(Err(error)) => (Err(Error::from_driver(Entity::Issue, error).into()), false),
                     Err(_) => (Err(Error::unavailable(TimedOut(limit)).into()), false),
                 },
-                // A statement broke off and `work` went on as if nothing were: there is nothing that could be committed.
-                Ok(_) => (Err(Error::unavailable("a statement of the transaction broke off").into()), false),
-                Err(error) if clean => {
+                // A statement broke off, and `work` went on as if nothing were.
+                (Ok(_), false, _) => (Err(Error::unavailable("a statement of the transaction broke off").into()), false),
+                (result, true, _) => {
                     let clean = matches!(timeout(limit, client.rollback()).await, Ok(Ok(())));
-                    (Err(error), clean)
+                    let refused = || Error::Database { source: "a statement of the transaction was refused, so that nothing could be kept".into() };
+                    (Err(result.err().unwrap_or_else(|| refused().into())), clean)
                 }
-                Err(error) => (Err(error), false),
+                (Err(error), false, _) => (Err(error), false),
             }
         };
-        if !clean {
-            pooled.discard();
+        if clean {
+            pooled.release();
         }
         result
     }

@@ -18,12 +18,14 @@ pub(super) struct Database {
     /// Where it is created and dropped from.
     admin: String,
     name: String,
+    /// Whether the server outlives this process.
+    server_stays: bool,
 }
 
 impl Database {
     /// A database on a running server.
     pub(super) async fn at_url(admin: String, migrated: bool) -> Result<(String, usize, Place), Failure> {
-        let database = Self { name: unique_name()?, admin };
+        let database = Self { name: unique_name()?, admin, server_stays: true };
         create(&database.admin, &database.name, None).await?;
         let url = with_database(&database.admin, &database.name);
         if migrated {
@@ -42,7 +44,7 @@ impl Database {
         if migrated {
             TEMPLATE.get_or_try_init(|| make_template(&admin)).await?;
         }
-        let database = Self { name: unique_name()?, admin };
+        let database = Self { name: unique_name()?, admin, server_stays: false };
         create(&database.admin, &database.name, migrated.then_some(TEMPLATE_NAME)).await?;
         let url = with_database(&database.admin, &database.name);
         Ok((url, cluster::MAX_CONNECTIONS, Place::Server { _database: database }))
@@ -51,16 +53,19 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        let (admin, statement) = (std::mem::take(&mut self.admin), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         // On a thread of its own, because a runtime cannot wait within a runtime.
-        thread::scope(|scope| {
-            let dropped = scope.spawn(|| {
-                let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(run(&self.admin, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)))
-            });
-            if let Ok(Err(error)) = dropped.join() {
-                tracing::warn!(error, name = self.name, "a test's database was not dropped");
+        let dropping = thread::spawn(move || {
+            let dropped = runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from);
+            if let Err(error) = dropped.and_then(|runtime| runtime.block_on(run(&admin, &statement))) {
+                tracing::warn!(error, statement, "a test's database is left behind");
             }
         });
+        // The server waits for a tenth of a second until the test's connections have ended. Where it goes with this process, nobody
+        // has to wait with it.
+        if self.server_stays {
+            let _ = dropping.join();
+        }
     }
 }
 

@@ -5,15 +5,21 @@
 
 mod api_keys;
 mod comments;
+mod concurrency;
 mod deliveries;
+mod failures;
 mod goals;
 mod issue_lists;
 mod issue_rules;
 mod issues;
 mod labels;
+mod migrate;
 mod paging;
 mod projects;
 mod prompts;
 mod relations;
+mod scope;
 mod signals;
+mod sql;
 mod support;
+mod transactions;

@@ -17,7 +17,7 @@ pub(crate) const GITHUB_NEW_SECRET: &str = "github secret, the new one";
 pub(crate) const SENTRY_SECRET: &str = "sentry-client-secret";
 pub(crate) const POSTHOG_SECRET: &str = "posthog-shared-secret";
 pub(crate) const POSTHOG_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-pub(crate) const ADMIN_SECRET: &str = "open sesame";
+pub(crate) const ADMIN_SECRET: &str = "open-sesame";
 
 /// All three providers, two of them with two secrets.
 pub(crate) fn webhooks() -> Webhooks {

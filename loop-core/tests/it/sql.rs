@@ -1,0 +1,185 @@
+//! The statements themselves: all of them fit the schema, are bound to the scope, and are answered through the indexes meant for them.
+
+use loop_core::{
+    IssueFilter, IssuePriority, IssueSort, IssueStatus, IssueType, JsonObject, LoopStore, PageRequest, SignalFilter, test_util::TestDb,
+};
+
+use crate::support::{issue, one, project, valid};
+
+/// What a statement is called, by its first line.
+fn name(sql: &str) -> &str {
+    sql.strip_prefix("-- ").and_then(|rest| rest.lines().next()).unwrap()
+}
+
+#[tokio::test]
+async fn every_statement_can_be_prepared() {
+    let db = TestDb::new().await;
+    let statements = loop_core::statements();
+    assert!(statements.len() > 50, "{}", statements.len());
+    for sql in &statements {
+        let prepared = db.store().raw(&format!("PREPARE p AS {sql}; DEALLOCATE p")).await;
+        assert!(prepared.is_ok(), "{}: {:?}", name(sql), std::error::Error::source(&prepared.unwrap_err()));
+    }
+    let mut names: Vec<_> = statements.iter().map(|sql| name(sql)).collect();
+    names.sort_unstable();
+    let count = names.len();
+    names.dedup();
+    assert_eq!(names.len(), count, "each has a name of its own");
+}
+
+#[test]
+fn every_statement_is_bound_to_the_scope() {
+    let mut unbound: Vec<_> = loop_core::statements().into_iter().filter(|sql| !sql.contains("$1::text")).map(name).collect();
+    unbound.sort_unstable();
+    // Labels are shared. The lists and their counts get the condition where they are put together, and the tests of the scope see it.
+    let expected = [
+        "api_keys.count", "api_keys.list", "goals.count", "goals.list", "issues.count", "issues.list", "labels.count", "labels.create",
+        "labels.delete", "labels.get", "labels.list", "projects.count", "projects.list", "signals.count", "signals.list", "templates.count",
+        "templates.list",
+    ];
+    assert_eq!(unbound, expected);
+}
+
+#[test]
+fn no_statement_names_a_type_of_the_schema_in_its_answer() {
+    // A column of an enumeration would cost a look-up of its type on every new connection; as text it costs nothing.
+    for sql in loop_core::statements() {
+        for column in ["t.type,", "t.status,", "t.priority,", "t.health,", "s.type,", "s.severity,", "v.status,", "t.role,", "r.type,"] {
+            assert!(!sql.contains(column), "{} answers {column}", name(sql));
+        }
+    }
+}
+
+/// A store whose only connection prefers any index to none, on a database with enough rows to choose by.
+async fn planned(db: &TestDb) -> LoopStore {
+    let store = db.store();
+    let project = project(store, "Shop").await.id;
+    let rows = format!(
+        "INSERT INTO projects (id, name) SELECT 'p' || n, 'Filler' FROM generate_series(1, 20) AS n;
+         INSERT INTO issues (id, title, description, project_id, status, priority, created_at)
+         SELECT 'i' || n, 'Title ' || n, 'word' || n % 500, CASE WHEN n % 20 = 0 THEN '{project}' ELSE 'p' || n % 20 END,
+                (ARRAY['open', 'backlog', 'triage'])[1 + n % 3]::issue_status, 'low', now() - n * interval '1 minute'
+         FROM generate_series(1, 4000) AS n;
+         INSERT INTO signals (id, source, type, severity, metadata, project_id, issue_id, created_at)
+         SELECT 's' || n, 'source' || n % 10, 'error', 'low', jsonb_build_object('source', 'x', 'rawPayload', jsonb_build_object('n', n),
+                'tags', '[]'::jsonb), 'p' || 1 + n % 20, 'i' || n, now() - n * interval '1 minute'
+         FROM generate_series(1, 4000) AS n;
+         INSERT INTO comments (id, body, issue_id, author_name, author_type, thread_id)
+         SELECT 'c' || n, 'Said', 'i' || 1 + n % 400, 'Ada', 'human', 'c' || n FROM generate_series(1, 4000) AS n"
+    );
+    store.raw(&rows).await.unwrap();
+    store.raw("ANALYZE").await.unwrap();
+    store.close();
+    let store = LoopStore::builder(db.url()).pool_size(1).connect().await.unwrap();
+    store.raw("SET enable_seqscan = off").await.unwrap();
+    store
+}
+
+/// The plan of the prepared statement of this name that was run last.
+async fn plan(store: &LoopStore, name: &str) -> String {
+    let find = format!(
+        "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements WHERE statement LIKE '-- {name}\n%'
+         ORDER BY prepare_time DESC, name DESC LIMIT 1"
+    );
+    let found = store.raw(&find).await.unwrap();
+    let [Some(statement), Some(parameters)] = &found[0][..] else { panic!("{found:?}") };
+    let nulls = vec!["NULL"; parameters.parse().unwrap()].join(", ");
+    // A plan for any values, as the statement gets after it was used a few times: these are none that it could be made for.
+    store.raw("SET plan_cache_mode = force_generic_plan").await.unwrap();
+    let lines = store.raw(&format!("EXPLAIN (COSTS OFF) EXECUTE {statement} ({nulls})")).await.unwrap();
+    lines.into_iter().map(|mut line| line.remove(0).unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn hot_statements_use_their_indexes() {
+    let db = TestDb::new().await;
+    let store = planned(&db).await;
+    let project = valid(&one(&store, "SELECT id FROM projects WHERE name = 'Shop'").await);
+    let some_issue = valid("i20");
+    let page = PageRequest::first();
+    let next = async |filter: &IssueFilter| {
+        let cursor = store.issues().list(filter, &page).await.unwrap().next_cursor.unwrap();
+        PageRequest::after(loop_core::Cursor::parse(&cursor).unwrap())
+    };
+    macro_rules! uses {
+        ($statement:literal, $call:expr, $($index:literal),+) => {
+            $call.await.unwrap();
+            let plan = plan(&store, $statement).await;
+            $(assert!(plan.contains(concat!("using ", $index)) || plan.contains(concat!("on ", $index)), "{}: {plan}", $statement);)+
+            assert!(!plan.contains("Seq Scan"), "{}: {plan}", $statement);
+        };
+    }
+    let filter = IssueFilter::default;
+    uses!("issues.get", store.issues().get(&some_issue), "issues_pkey");
+    uses!("issues.find_by_number", store.issues().find_by_number(7), "issues_number_key");
+    let newest = next(&filter()).await;
+    uses!("issues.list", store.issues().list(&filter(), &page), "issues_created_at_idx");
+    uses!("issues.list", store.issues().list(&filter(), &newest), "issues_created_at_idx");
+    let of_project = filter().with_project(project);
+    let newest = next(&of_project).await;
+    uses!("issues.list", store.issues().list(&of_project, &page), "issues_project_id_created_at_idx");
+    uses!("issues.list", store.issues().list(&of_project, &newest), "issues_project_id_created_at_idx");
+    let of_parent = filter().with_parent(valid("i1"));
+    uses!("issues.list", store.issues().list(&of_parent, &page), "issues_parent_id_idx");
+    let words = filter().with_text(valid("word7"));
+    uses!("issues.list", store.issues().list(&words, &page), "issues_text_idx");
+    assert_eq!(store.issues().list(&words, &PageRequest::first().with_total()).await.unwrap().total, Some(8));
+    uses!("issues.children", store.issues().detail(&some_issue), "issues_parent_id_idx");
+
+    let signals = SignalFilter::default;
+    let contains = signals().with_metadata(valid(r#"{"rawPayload": {"n": 7}}"#));
+    uses!("signals.list", store.signals().list(&contains, &page), "signals_metadata_idx");
+    uses!("signals.list", store.signals().list(&signals(), &page), "signals_created_at_idx");
+    uses!("signals.list", store.signals().list(&signals().with_source(valid("source7")), &page), "signals_source_idx");
+    uses!("signals.list", store.signals().list(&signals().with_issue(valid("i7")), &page), "signals_issue_id_idx");
+    uses!("comments.threads", store.comments().list(&some_issue, &page), "comments_issue_id_idx");
+    let key = loop_core::PlaintextKey::parse(&format!("loop_{}", "A".repeat(43))).unwrap();
+    uses!("api_keys.authenticate", store.api_keys().authenticate(&key), "api_keys_key_hash_key", "api_keys_previous_key_hash_key");
+}
+
+#[tokio::test]
+async fn one_status_of_many_rows_is_found_by_its_index() {
+    let db = TestDb::new().await;
+    let store = planned(&db).await;
+    let closed = IssueFilter::default().with_status([IssueStatus::Triage]);
+    store.issues().list(&closed, &PageRequest::first()).await.unwrap();
+    let plan = plan(&store, "issues.list").await;
+    assert!(plan.contains("issues_status_created_at_idx") || plan.contains("issues_created_at_idx"), "{plan}");
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+}
+
+#[tokio::test]
+async fn every_filter_fits_every_order() {
+    let db = TestDb::new().await;
+    let store = db.store();
+    let target = issue(store, "Target").await;
+    let label = crate::support::label(store, "label").await;
+    store.labels().attach(&target.id, &label.id).await.unwrap();
+    for scoped in [false, true] {
+        let shop = project(store, "Shop").await.id;
+        let store = if scoped { store.within(shop.clone()) } else { store.clone() };
+        for word in IssueSort::WORDS {
+            let filter = IssueFilter::default()
+                .with_status(IssueStatus::ALL)
+                .with_kind(IssueType::ALL)
+                .with_priority(IssuePriority::ALL)
+                .with_project(shop.clone())
+                .with_label(label.id.clone())
+                .with_parent(target.id.clone())
+                .with_text(valid("target"))
+                .with_created_after(target.created_at)
+                .with_created_before(target.created_at)
+                .with_sort(valid(word));
+            let page = PageRequest { start: loop_core::Start::Offset(1), ..PageRequest::first().with_total() };
+            assert_eq!(store.issues().list(&filter, &page).await.unwrap().total, Some(0), "{word}");
+        }
+        let filter = SignalFilter::default()
+            .with_source(valid("a"))
+            .with_kind(valid("b"))
+            .with_severity(loop_core::Severity::ALL)
+            .with_project(shop)
+            .with_issue(target.id.clone())
+            .with_metadata(JsonObject::default());
+        assert_eq!(store.signals().list(&filter, &PageRequest::first().with_total()).await.unwrap().total, Some(0));
+    }
+}
