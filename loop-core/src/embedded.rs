@@ -48,7 +48,8 @@ pub const MAINTENANCE: [&str; 2] = ["VACUUM (ANALYZE)", "CHECKPOINT"];
 
 /// A running PostgreSQL whose data lives in one directory.
 ///
-/// It stops when it is dropped, also while a client is connected. Keep it for as long as the database is used.
+/// It stops when it is dropped, also while a client is connected. Keep it for as long as the database is used. A statement that is
+/// still running delays the drop by up to five seconds; after that it goes on to its end in the background, and keeps the lock.
 #[derive(Debug)]
 pub struct Embedded {
     url: String,
@@ -93,8 +94,8 @@ impl Embedded {
     /// Starts PostgreSQL on the data directory `dir`, which is created at the first start.
     ///
     /// One server at a time uses a directory; the operating system holds the lock, so that a process that was killed leaves none. This
-    /// blocks for a good second at the very first start on a machine and for a fraction of one later; in async code call it through
-    /// `spawn_blocking`.
+    /// blocks: for about half a second at the very first start on a machine, which unpacks the engine into the user's cache directory,
+    /// and for less than a tenth later. In async code call it through `spawn_blocking`.
     ///
     /// # Errors
     ///

@@ -183,6 +183,7 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
+#[derive(Clone, Copy)]
 enum Class {
     Conflict(&'static str),
     Reference(&'static str),
@@ -192,25 +193,26 @@ enum Class {
 }
 
 /// What each constraint's violation means to a caller. Names are chosen in `migrations/`.
-const CONSTRAINTS: &[(&str, fn() -> Class)] = &[
-    ("labels_name_key", || Class::Conflict("labels_name_key")),
-    ("prompt_templates_slug_key", || Class::Conflict("prompt_templates_slug_key")),
-    ("issue_relations_pair_key", || Class::Conflict("issue_relations_pair_key")),
-    ("issue_relations_self_check", || Class::Rule("relatedIssueId", "An issue cannot be related to itself")),
-    ("issues_parent_self_check", || Class::Rule("parentId", "An issue cannot be its own parent")),
-    ("issues_parent_depth_check", || Class::Rule("parentId", "The parent has a parent itself; the hierarchy is one level deep")),
-    ("issues_parent_children_check", || {
-        Class::Rule("parentId", "The issue has children, so it cannot have a parent; the hierarchy is one level deep")
-    }),
-    ("comments_depth_check", || Class::Rule("parentId", "The thread is too deep to reply here")),
-    ("issues_parent_id_fkey", || Class::Reference("parentId")),
-    ("issues_project_id_fkey", || Class::Reference("projectId")),
+const CONSTRAINTS: &[(&str, Class)] = &[
+    ("labels_name_key", Class::Conflict("labels_name_key")),
+    ("prompt_templates_slug_key", Class::Conflict("prompt_templates_slug_key")),
+    ("issue_relations_pair_key", Class::Conflict("issue_relations_pair_key")),
+    ("issue_relations_self_check", Class::Rule("relatedIssueId", "An issue cannot be related to itself")),
+    ("issues_parent_self_check", Class::Rule("parentId", "An issue cannot be its own parent")),
+    ("issues_parent_depth_check", Class::Rule("parentId", "The parent has a parent itself; the hierarchy is one level deep")),
+    (
+        "issues_parent_children_check",
+        Class::Rule("parentId", "The issue has children, so it cannot have a parent; the hierarchy is one level deep"),
+    ),
+    ("comments_depth_check", Class::Rule("parentId", "The thread is too deep to reply here")),
+    ("issues_parent_id_fkey", Class::Reference("parentId")),
+    ("issues_project_id_fkey", Class::Reference("projectId")),
 ];
 
 fn classify(db: &DbError) -> Class {
     let code = db.code();
     if let Some((_, class)) = db.constraint().and_then(|name| CONSTRAINTS.iter().find(|(known, _)| *known == name)) {
-        return class();
+        return *class;
     }
     if *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE {
         return Class::Conflict("concurrent_change");

@@ -86,10 +86,7 @@ async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&st
     // reason to give up soon, and neither is a migration that takes its time.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
     let lock = format!("{TABLE}.{}", schema.unwrap_or_default());
-    transaction
-        .query_typed("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[(&lock, Type::TEXT)])
-        .await
-        .map_err(failed)?;
+    transaction.query_typed("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[(&lock, Type::TEXT)]).await.map_err(failed)?;
     if let Some(schema) = schema {
         // The builder lets only letters, digits and underscores through.
         transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await.map_err(failed)?;

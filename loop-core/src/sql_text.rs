@@ -23,10 +23,7 @@ macro_rules! sql_text {
         }
 
         impl<'a> postgres_types::FromSql<'a> for $name {
-            fn from_sql(
-                ty: &postgres_types::Type,
-                raw: &'a [u8],
-            ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+            fn from_sql(ty: &postgres_types::Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
                 let $text = <&str as postgres_types::FromSql>::from_sql(ty, raw)?;
                 $from.map_err(Into::into)
             }

@@ -86,7 +86,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Whom limits count: the peer's address, an IPv6 one by its network, since a client has as many of those as it likes. Unknown where the
 /// host that mounts the router does not say.
-fn client_address(extensions: &Extensions) -> Option<IpAddr> {
+pub(crate) fn client_address(extensions: &Extensions) -> Option<IpAddr> {
     let ConnectInfo(address) = extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(match address.ip().to_canonical() {
         IpAddr::V6(address) => {

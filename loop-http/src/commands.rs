@@ -83,18 +83,19 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     let address = (config.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {}:{}", config.host, config.port))?;
     let address = listener.local_addr()?;
+    let stop = told_to_stop()?;
     if opened.is_embedded() {
         first_start(config, &opened.store, address).await?;
     } else {
         match opened.store.migration_status().await {
             Ok(status) if status.pending.is_empty() => {}
             Ok(status) => tracing::warn!(pending = status.pending.len(), "the database is not migrated: run `loop-http migrate`"),
-            Err(error) => tracing::warn!(error = ?anyhow::Error::from(error), "the database does not answer yet"),
+            Err(error) => tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "the database does not answer yet"),
         }
     }
     tracing::info!(%address, "listening");
     let router = loop_http::router(config.state(opened.store.clone()), &config.router);
-    let finished = loop_http::serve(listener, router, &config.serve, told_to_stop()).await;
+    let finished = loop_http::serve(listener, router, &config.serve, stop).await;
     if finished {
         tracing::info!("stopped");
     } else {
@@ -120,29 +121,31 @@ async fn first_start(config: &Config, store: &LoopStore, address: std::net::Sock
     Ok(())
 }
 
+/// Ready when the process is told to stop, from the moment of this call on.
+#[cfg(unix)]
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    use signal::unix::{SignalKind, signal};
+
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("told to stop: finishing the requests under way");
+    })
+}
+
 /// Ready when the process is told to stop.
-async fn told_to_stop() {
-    let interrupted = async {
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "the other systems can fail")]
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    Ok(async {
         if signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminated = async {
-        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                terminate.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupted => {}
-        () = terminated => {}
-    }
-    tracing::info!("told to stop: finishing the requests under way");
+        tracing::info!("told to stop: finishing the requests under way");
+    })
 }
 
 pub(crate) async fn migrate(config: &Config) -> anyhow::Result<()> {

@@ -84,9 +84,10 @@ impl Database {
 pub struct AdminSecret([u8; 32]);
 
 impl AdminSecret {
-    /// The secret with this text. `None` for the empty one, which would open to everybody.
+    /// The secret with this text. `None` for the empty one, which would open to everybody, and for one that no header can carry: it must be
+    /// of printable ASCII characters without spaces.
     pub fn new(text: &str) -> Option<Self> {
-        (!text.trim().is_empty()).then(|| Self(Sha256::digest(text).into()))
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(Sha256::digest(text).into()))
     }
 
     /// Whether this is the secret, in a time that does not depend on how much of it is right.
@@ -174,7 +175,10 @@ impl Config {
                         _ => None,
                     })
                     .flatten(),
-                schema: reader.text("LOOP_SCHEMA"),
+                schema: reader.check("LOOP_SCHEMA", "1 to 63 letters, digits and underscores", |text| {
+                    let plain = text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                    plain.then(|| text.to_owned())
+                }),
             },
             host: reader.parse("LOOP_HOST", "an IP address such as 127.0.0.1 or 0.0.0.0").unwrap_or(IpAddr::from([127, 0, 0, 1])),
             port: reader.parse("PORT", "a port number from 0 to 65535").unwrap_or(5667),
@@ -188,7 +192,7 @@ impl Config {
                     })
                     .unwrap_or(Webhooks::DEFAULT_BODY_LIMIT),
             },
-            admin_secret: reader.check("LOOP_ADMIN_SECRET", "a secret, and not blank", AdminSecret::new),
+            admin_secret: reader.check("LOOP_ADMIN_SECRET", "a secret of printable ASCII characters without spaces", AdminSecret::new),
             github_example: reader
                 .text("GITHUB_WEBHOOK_SECRET")
                 .and_then(|text| text.split(',').next().map(|first| ExampleSecret(first.trim().to_owned()))),
@@ -254,13 +258,11 @@ struct Reader<V> {
 impl<V: Fn(&str) -> Option<Result<String, ()>>> Reader<V> {
     /// A variable's text. An empty variable counts as absent, as shells and compose files make them.
     fn text(&mut self, name: &str) -> Option<String> {
-        match (self.variables)(name)? {
-            Ok(text) => Some(text).filter(|text| !text.is_empty()),
-            Err(()) => {
-                self.wrong.push(format!("{name}: must be UTF-8"));
-                None
-            }
-        }
+        let Ok(text) = (self.variables)(name)? else {
+            self.wrong.push(format!("{name}: must be UTF-8"));
+            return None;
+        };
+        Some(text).filter(|text| !text.is_empty())
     }
 
     fn check<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {

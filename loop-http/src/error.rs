@@ -44,8 +44,8 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
-    details: Option<Details>,
-    header: Option<(HeaderName, HeaderValue)>,
+    details: Option<Box<Details>>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
     /// What is logged and never sent.
     cause: Option<Cause>,
 }
@@ -126,7 +126,7 @@ impl ApiError {
     }
 
     pub(crate) fn validation(details: Details) -> Self {
-        Self { details: Some(details), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", "Validation error") }
+        Self { details: Some(Box::new(details)), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation", "Validation error") }
     }
 
     pub(crate) fn invalid_field(field: impl Into<String>, reason: impl Into<String>) -> Self {
@@ -136,7 +136,7 @@ impl ApiError {
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
@@ -200,9 +200,10 @@ impl From<IntakeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let shape = Shape { error: &self.message, code: self.code, details: self.details.as_ref() };
+        let shape = Shape { error: &self.message, code: self.code, details: self.details.as_deref() };
         let mut response = (self.status, Json(shape)).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some(header) = self.header {
+            let (name, value) = *header;
             response.headers_mut().insert(name, value);
         }
         if let Some(cause) = self.cause {

@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http::{HeaderMap, header, request::Parts};
 use http_body_util::BodyExt as _;
 use loop_core::{
     ApiKeyId, CommentId, Entity, GoalId, IssueId, LabelId, ProjectId, RelationId, SignalId, TemplateId, VersionId, check_syntax,
@@ -23,10 +23,6 @@ use crate::{
 const BODY_LIMIT: usize = 1 << 20;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How much more than is allowed is read, so that a client that writes before it reads sees the answer and not a broken connection.
-const DRAIN_LIMIT: usize = 32 << 20;
-/// How long that may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A JSON body of the form `T`.
 pub(crate) struct Input<T>(pub(crate) T);
@@ -91,10 +87,6 @@ fn json_text(body: Bytes) -> Result<JsonBody, ApiError> {
 pub(crate) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
-        // Who asks before sending is told at once.
-        if headers.get(header::EXPECT) != Some(&HeaderValue::from_static("100-continue")) {
-            drain(body).await;
-        }
         return Err(ApiError::too_large(limit));
     }
     tokio::time::timeout(BODY_TIMEOUT, collect(body, limit)).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
@@ -111,7 +103,6 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::from(first);
     while let Some(piece) = second {
         if whole.len() + piece.len() > limit {
-            drain(body).await;
             return Err(ApiError::too_large(limit));
         }
         whole.extend_from_slice(&piece);
@@ -128,21 +119,6 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, axum::Error> {
         }
     }
     Ok(None)
-}
-
-/// Reads and forgets a body.
-async fn drain(mut body: Body) {
-    let mut read = 0;
-    let all = async {
-        while let Ok(Some(piece)) = next(&mut body).await {
-            read += piece.len();
-            if read > DRAIN_LIMIT {
-                break;
-            }
-        }
-    };
-    // Who sends more, or more slowly, is cut off.
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, all).await;
 }
 
 /// An id in a path. One that cannot be an id is not found, like any other that names nothing.

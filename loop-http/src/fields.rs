@@ -54,13 +54,11 @@ pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, 
 impl<'a> Fields<'a> {
     /// A field that must be there.
     pub(crate) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        match self.unread.remove(name) {
-            Some(raw) => self.value(name, raw),
-            None => {
-                self.complain(name, "Required");
-                None
-            }
-        }
+        let Some(raw) = self.unread.remove(name) else {
+            self.complain(name, "Required");
+            return None;
+        };
+        self.value(name, raw)
     }
 
     /// A field that need not be there, and may be null.
@@ -113,10 +111,21 @@ impl<'a> Fields<'a> {
         match serde_json::from_str(raw.get()) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.complain(name, reason(&error.to_string(), raw.get() == "null"));
+                let part = part::<T>(raw.get());
+                self.complain(&format!("{name}{part}"), reason(&error.to_string(), raw.get() == "null"));
                 None
             }
         }
+    }
+}
+
+/// Which part of a value is wrong, such as `.statement` or `[1].sha`; nothing for the whole.
+fn part<T: DeserializeOwned>(json: &str) -> String {
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json)) else { return String::new() };
+    match error.path().to_string().as_str() {
+        "." => String::new(),
+        path if path.starts_with('[') => path.to_owned(),
+        path => format!(".{path}"),
     }
 }
 
@@ -126,8 +135,23 @@ fn reason(error: &str, null: bool) -> String {
         return "Must not be null".to_owned();
     }
     let error = error.rfind(" at line ").map_or(error, |place| &error[..place]);
-    match error.strip_prefix("invalid type: ").and_then(|found| found.split_once(", expected ")) {
-        Some((_, expected)) => format!("Must be {expected}"),
+    let found = error.strip_prefix("invalid type: ").or_else(|| error.strip_prefix("invalid value: "));
+    // What was found may be a text with anything in it, so what was expected is what comes last.
+    match found.and_then(|found| found.rsplit_once(", expected ")) {
+        Some((_, expected)) => format!("Must be {}", in_words(expected)),
         None => error.to_owned(),
+    }
+}
+
+/// What was expected, for people who do not know Rust's types.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "f64" => "a number",
+        "i64" => "a whole number",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" => "a whole number, and not negative",
+        structure if structure.starts_with("struct ") => "an object",
+        other => other,
     }
 }

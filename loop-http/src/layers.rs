@@ -20,6 +20,7 @@ use tracing::{Span, field::Empty};
 use crate::{
     RouterOptions,
     error::{ApiError, Cause},
+    unread,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,13 +30,14 @@ const REQUEST_ID_LENGTH: usize = 128;
 pub(crate) fn around(routes: Router, options: &RouterOptions) -> Router {
     let limit = options.request_timeout;
     // The last added is the outermost.
-    let mut router = routes
+    let mut layered = routes
         .layer(middleware::from_fn(move |request: Request, next: Next| deadline(limit, request, next)))
-        .layer(CatchPanicLayer::custom(panicked));
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(unread::drain));
     if !options.cors_origins.is_empty() {
-        router = router.layer(cors(&options.cors_origins));
+        layered = layered.layer(cors(&options.cors_origins));
     }
-    router
+    layered
         .layer(middleware::from_fn(log_cause))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(log_response).on_failure(()))
@@ -86,6 +88,7 @@ async fn deadline(limit: Duration, request: Request, next: Next) -> Response {
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| ApiError::deadline().into_response())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is called with what was caught")]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = message.unwrap_or("a value that is no text"), "a handler panicked");
@@ -99,5 +102,28 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID])
         .expose_headers([REQUEST_ID, header::RETRY_AFTER])
-        .max_age(Duration::from_secs(3600))
+        .max_age(Duration::from_hours(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use http::StatusCode;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_that_tells_nothing() {
+        for text in [true, false] {
+            let handler = async move || -> StatusCode { if text { panic!("secret {}", 1) } else { std::panic::panic_any(7) } };
+            let router = around(Router::new().route("/", get(handler)), &RouterOptions::default());
+            let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(answer.headers().contains_key(REQUEST_ID));
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, r#"{"error":"Internal server error","code":"internal"}"#);
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod query;
 mod routes;
 mod serve;
 mod state;
+mod unread;
 
 use axum::Router;
 

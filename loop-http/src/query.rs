@@ -58,6 +58,11 @@ impl Query {
         for name in std::mem::take(&mut self.unread).into_keys() {
             self.wrong.field(name, "Unknown parameter");
         }
+        self.finish_known()
+    }
+
+    /// As [`finish`](Self::finish), where parameters that were not read are nobody's fault.
+    pub(crate) fn finish_known(self) -> Result<(), ApiError> {
         if self.wrong.is_empty() { Ok(()) } else { Err(ApiError::validation(self.wrong)) }
     }
 

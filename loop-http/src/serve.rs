@@ -10,7 +10,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
 /// The limits of the server.
@@ -39,6 +39,8 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
     let builder = Arc::new(builder(options));
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(options.max_connections));
+    // Dropped when no more connections are to be served.
+    let (serving, stopped) = watch::channel(());
     tokio::pin!(stop);
     loop {
         let slot = tokio::select! {
@@ -63,10 +65,16 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
         }
         let service = TowerToHyperService::new(router.clone().layer(Extension(ConnectInfo::<SocketAddr>(peer))));
         let (builder, watcher, first_byte) = (Arc::clone(&builder), graceful.watcher(), options.header_timeout);
+        let mut stopped = stopped.clone();
         tokio::spawn(async move {
             // Held as long as the connection.
             let _slot = slot;
-            if !speaks(&stream, first_byte).await {
+            // There is nothing to wait for in a connection that has not said anything yet.
+            let speaks = tokio::select! {
+                speaks = speaks(&stream, first_byte) => speaks,
+                _ = stopped.changed() => false,
+            };
+            if !speaks {
                 return;
             }
             let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -75,7 +83,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
             }
         });
     }
-    drop(listener);
+    drop((listener, serving));
     tokio::select! {
         () = graceful.shutdown() => true,
         () = tokio::time::sleep(options.drain_timeout) => false,

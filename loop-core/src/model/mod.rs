@@ -28,7 +28,7 @@ pub struct InvalidWord {
     pub expected: &'static [&'static str],
 }
 
-/// An enumeration that has the same snake_case words in Rust, in JSON and in PostgreSQL.
+/// An enumeration that has the same `snake_case` words in Rust, in JSON and in PostgreSQL.
 macro_rules! enumeration {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*

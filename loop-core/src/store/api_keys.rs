@@ -82,7 +82,7 @@ const LIST: Statement = key(concat!("-- api_keys.list\nSELECT ", key_columns!(),
 const COUNT: Statement = key("-- api_keys.count\nSELECT count(*) FROM api_keys AS t WHERE t.deleted_at IS NULL");
 
 /// A hundred years: longer than anything is kept, and short enough to be a date.
-const LONGEST_GRACE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const LONGEST_GRACE: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]

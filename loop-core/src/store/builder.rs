@@ -141,21 +141,29 @@ impl StoreBuilder {
 
 /// What every session begins with. It is said in the connection's first message, at no cost, which transaction poolers refuse: behind
 /// those, the store's own timeouts are the only ones.
-fn session_options(config: &mut tokio_postgres::Config, mode: StatementMode, schema: Option<&str>, statement_timeout: Duration) -> Result<(), Error> {
+fn session_options(
+    config: &mut tokio_postgres::Config,
+    mode: StatementMode,
+    schema: Option<&str>,
+    statement_timeout: Duration,
+) -> Result<(), Error> {
     if let Some(schema) = schema {
         let plain = |char: char| char.is_ascii_alphanumeric() || char == '_';
         if schema.is_empty() || schema.len() > 63 || !schema.chars().all(plain) {
             return Err(configuration("schema", "must be 1 to 63 letters, digits and underscores"));
         }
         if mode == StatementMode::Unnamed {
-            return Err(configuration("schema", "cannot be chosen behind a transaction pooler; set search_path for the role or the database"));
+            return Err(configuration(
+                "schema",
+                "cannot be chosen behind a transaction pooler; set search_path for the role or the database",
+            ));
         }
     }
     if mode == StatementMode::Prepared {
         let mut options = config.get_options().map_or_else(String::new, |options| format!("{options} "));
-        options.push_str(&format!("-c statement_timeout={}", statement_timeout.as_millis()));
+        options = format!("{options}-c statement_timeout={}", statement_timeout.as_millis());
         if let Some(schema) = schema {
-            options.push_str(&format!(" -c search_path=\"{schema}\""));
+            options = format!("{options} -c search_path=\"{schema}\"");
         }
         config.options(options);
     }

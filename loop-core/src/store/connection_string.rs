@@ -26,9 +26,24 @@ pub(crate) struct TlsSettings {
 
 /// What the driver itself understands.
 const DRIVER_KEYS: &[&str] = &[
-    "user", "password", "dbname", "options", "application_name", "sslnegotiation", "host", "hostaddr", "port", "connect_timeout",
-    "tcp_user_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_retries", "target_session_attrs",
-    "channel_binding", "load_balance_hosts",
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
 ];
 
 fn unusable(reason: impl Into<String>) -> Error {
@@ -58,14 +73,14 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Error> {
         let kept = kept.finish().replace('+', "%20");
         if kept.is_empty() { base.to_owned() } else { format!("{base}?{kept}") }
     } else {
-        let mut kept = String::new();
+        let mut kept = Vec::new();
         for (key, value) in pairs(text)? {
             if let Some(value) = parsed.take(&key, &value)? {
                 let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-                kept.push_str(&format!("{key}='{value}' "));
+                kept.push(format!("{key}='{value}'"));
             }
         }
-        kept
+        kept.join(" ")
     };
     // The driver's own message may repeat the string, and with it the password.
     parsed.config = cleaned.parse().map_err(|_| unusable("is neither a postgres:// URL nor key=value pairs that can be read"))?;
@@ -94,7 +109,8 @@ impl Parsed {
             "pgbouncer" => {}
             "schema" | "currentSchema" => self.schema = Some(value.to_owned()),
             "connection_limit" => {
-                self.pool_size = Some(value.parse().ok().filter(|size| *size > 0).ok_or_else(|| unusable("connection_limit is not a number above 0"))?);
+                self.pool_size =
+                    Some(value.parse().ok().filter(|size| *size > 0).ok_or_else(|| unusable("connection_limit is not a number above 0"))?);
             }
             "target_session_attrs" if value == "primary" => return Ok(Some("read-write".to_owned())),
             known if DRIVER_KEYS.contains(&known) => return Ok(Some(value.to_owned())),
@@ -182,7 +198,8 @@ mod tests {
         assert_eq!((parsed.tls.required, parsed.tls.root_cert.as_deref()), (true, Some("/ca.crt")));
         assert_eq!(parsed.warnings.len(), 1);
 
-        let parsed = parse(r"host=localhost user=u password='a \'b' sslmode=disable options='-c geqo=off'").unwrap_or_else(|error| panic!("{error}"));
+        let parsed = parse(r"host=localhost user=u password='a \'b' sslmode=disable options='-c geqo=off'")
+            .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(parsed.config.get_password(), Some(&b"a 'b"[..]));
         assert_eq!(parsed.config.get_options(), Some("-c geqo=off"));
         assert_eq!(parsed.mode, StatementMode::Prepared);
@@ -193,7 +210,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused_without_repeating_the_password() {
-        for text in ["", "postgres://", "secret", "host=h password='secret", "postgres://u:secret@h:port/db", "postgres://u:secret@h/db?sslmode=off"] {
+        for text in [
+            "",
+            "postgres://",
+            "secret",
+            "host=h password='secret",
+            "postgres://u:secret@h:port/db",
+            "postgres://u:secret@h/db?sslmode=off",
+        ] {
             let error = parse(text).err().unwrap_or_else(|| panic!("{text} was accepted"));
             assert!(matches!(error, Error::Configuration { setting: "connection string", .. }), "{text}: {error:?}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");

@@ -77,6 +77,7 @@ pub(crate) struct Connection<'a> {
     scope: Option<&'a ProjectId>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives for one call, on the stack")]
 enum Client<'a> {
     Pooled(Pooled<'a>),
     Tx(&'a Tx<'a>),
@@ -210,7 +211,9 @@ impl<'a> Pooled<'a> {
         }
         let object = object.map_err(|error| match error {
             // What the server says of a wrong password or database will not be different in a moment.
-            PoolError::Backend(error) if error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D")) => {
+            PoolError::Backend(error)
+                if error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D")) =>
+            {
                 Error::Database { source: error.into() }
             }
             error => Error::unavailable(error),

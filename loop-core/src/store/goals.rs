@@ -86,7 +86,7 @@ pub(crate) fn read_row(row: &Row) -> Result<Goal, Error> {
 
 fn matching<'a>(mut list: Composed<'a>, filter: &'a GoalFilter) -> Composed<'a> {
     let GoalFilter { status, project_id } = filter;
-    list.any_of("t.status = ANY (?::text[]::goal_status[])", status);
+    list.any_of("t.status", "?::goal_status", status);
     list.condition_if("t.project_id = ?", project_id.as_ref());
     list
 }

@@ -7,8 +7,8 @@ use super::{
     sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, bind, params},
 };
 use crate::{
-    Commit, Entity, Error, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, LabelId, NewIssue, Page, PageRequest,
-    PullRequest,
+    Commit, Entity, Error, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, LabelId, NewIssue,
+    Page, PageRequest, PullRequest,
 };
 
 /// The columns of an issue, with or without what its signal said, which may be large.
@@ -84,7 +84,8 @@ WITH checked AS (
 SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
-const UPDATE: Target = Target { entity: Entity::Issue, name: "issues.update", table: "issues", row: issue_row!(), columns: issue_columns!() };
+const UPDATE: Target =
+    Target { entity: Entity::Issue, name: "issues.update", table: "issues", row: issue_row!(), columns: issue_columns!() };
 
 const DELETE: Statement = issue(concat!(
     "-- issues.delete\nUPDATE issues AS t SET deleted_at = now(), updated_at = now() WHERE ",
@@ -167,9 +168,9 @@ const fn cursor_key(issue: &Issue, sort: IssueSort) -> i64 {
 
 fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter) -> Composed<'a> {
     let IssueFilter { status, kind, priority, project_id, label_id, parent_id, text, created_after, created_before, sort: _ } = filter;
-    list.any_of("t.status = ANY (?::text[]::issue_status[])", status);
-    list.any_of("t.type = ANY (?::text[]::issue_type[])", kind);
-    list.any_of("t.priority = ANY (?::text[]::issue_priority[])", priority);
+    list.any_of("t.status", "?::issue_status", status);
+    list.any_of("t.type", "?::issue_type", kind);
+    list.any_of("t.priority", "?::issue_priority", priority);
     list.condition_if("t.project_id = ?", project_id.as_ref());
     list.condition_if("t.parent_id = ?", parent_id.as_ref());
     list.condition_if("t.created_at > ?", created_after.as_ref());
@@ -242,7 +243,8 @@ impl Issues<'_> {
     pub async fn list(&self, filter: &IssueFilter, page: &PageRequest) -> Result<Page<Issue>, Error> {
         let sort = filter.sort;
         let begin = |statement| matching(Composed::list(statement, self.on.scope, WITHIN), filter);
-        sql::list(self.on, begin(LIST), || begin(COUNT), page, order(sort), read_row, |issue| (cursor_key(issue, sort), issue.id.clone())).await
+        sql::list(self.on, begin(LIST), || begin(COUNT), page, order(sort), read_row, |issue| (cursor_key(issue, sort), issue.id.clone()))
+            .await
     }
 
     /// Creates an issue, with its labels.

@@ -12,7 +12,8 @@ macro_rules! label_columns {
     };
 }
 
-const GET: Statement = label(concat!("-- labels.get\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.id = $2 AND t.deleted_at IS NULL"));
+const GET: Statement =
+    label(concat!("-- labels.get\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.id = $2 AND t.deleted_at IS NULL"));
 
 const CREATE: Statement =
     label(concat!("-- labels.create\nINSERT INTO labels AS t (id, name, color) VALUES ($2, $3, $4) RETURNING ", label_columns!()));
@@ -104,7 +105,8 @@ impl Labels<'_> {
     /// The labels, the newest first.
     pub async fn list(&self, page: &PageRequest) -> Result<Page<Label>, Error> {
         let begin = |statement| Composed::list(statement, self.on.scope, Within::Shared);
-        sql::list(self.on, begin(LIST), || begin(COUNT), page, NEWEST, read_row, |label| (label.created_at.as_millis(), label.id.clone())).await
+        sql::list(self.on, begin(LIST), || begin(COUNT), page, NEWEST, read_row, |label| (label.created_at.as_millis(), label.id.clone()))
+            .await
     }
 
     /// Creates a label.

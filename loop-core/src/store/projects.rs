@@ -94,8 +94,8 @@ pub(crate) fn read_row(row: &Row) -> Result<Project, Error> {
 
 fn matching<'a>(mut list: Composed<'a>, filter: &'a ProjectFilter) -> Composed<'a> {
     let ProjectFilter { status, health, goal_id } = filter;
-    list.any_of("t.status = ANY (?::text[]::project_status[])", status);
-    list.any_of("t.health = ANY (?::text[]::project_health[])", health);
+    list.any_of("t.status", "?::project_status", status);
+    list.any_of("t.health", "?::project_health", health);
     list.condition_if("t.goal_id = ?", goal_id.as_ref());
     list
 }

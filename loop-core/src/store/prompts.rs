@@ -5,8 +5,8 @@ use super::{
     sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, bind, params},
 };
 use crate::{
-    Entity, Error, NewReview, NewTemplate, NewVersion, Page, PageRequest, PromptReview, PromptTemplate, PromptVersion, ReviewId, TemplateDetail,
-    TemplateFilter, TemplateId, TemplatePatch, VersionId,
+    Entity, Error, NewReview, NewTemplate, NewVersion, Page, PageRequest, PromptReview, PromptTemplate, PromptVersion, ReviewId,
+    TemplateDetail, TemplateFilter, TemplateId, TemplatePatch, VersionId, VersionStatus,
 };
 
 macro_rules! template_columns {
@@ -118,11 +118,21 @@ RETURNING ",
     version_columns!()
 ));
 
-/// Writing the template's active version makes it so: a trigger sets both versions' status under the row's lock.
+/// Writing the template's active version makes it so: a trigger sets both versions' status under the row's lock. The version is read as
+/// it was before, with the moment of the promotion behind it.
 const PROMOTE: Statement = version(concat!(
-    "-- versions.promote\nUPDATE prompt_templates AS t SET active_version_id = $3, updated_at = now() WHERE ",
+    "-- versions.promote
+WITH promoted AS (
+    UPDATE prompt_templates AS t SET active_version_id = $3, updated_at = now()
+    WHERE ",
     template_row!(),
-    " AND EXISTS (SELECT FROM prompt_versions AS v WHERE v.id = $3 AND v.template_id = $2 AND v.deleted_at IS NULL) RETURNING t.id"
+    "
+      AND EXISTS (SELECT FROM prompt_versions AS v WHERE v.id = $3 AND v.template_id = $2 AND v.deleted_at IS NULL)
+    RETURNING t.updated_at
+)
+SELECT ",
+    version_columns!(),
+    ", promoted.updated_at FROM promoted, prompt_versions AS v WHERE v.id = $3"
 ));
 
 const GET_VERSION: Statement =
@@ -210,8 +220,11 @@ fn read_template_row(row: &Row) -> Result<PromptTemplate, Error> {
     read_template(&mut Columns::of(row, "prompt_templates"))
 }
 
-fn read_version(row: &Row) -> Result<PromptVersion, Error> {
-    let mut columns = Columns::of(row, "prompt_versions");
+fn read_version_row(row: &Row) -> Result<PromptVersion, Error> {
+    read_version(&mut Columns::of(row, "prompt_versions"))
+}
+
+fn read_version(columns: &mut Columns<'_>) -> Result<PromptVersion, Error> {
     Ok(PromptVersion {
         id: columns.next()?,
         template_id: columns.next()?,
@@ -288,7 +301,7 @@ impl Templates<'_> {
         let (template, active) = futures_util::try_join!(connection.opt(GET, by_id), connection.opt(ACTIVE_VERSION, by_id))?;
         Ok(TemplateDetail {
             template: read_template_row(&template.ok_or_else(|| Error::not_found(Entity::PromptTemplate, id))?)?,
-            active_version: active.as_ref().map(read_version).transpose()?,
+            active_version: active.as_ref().map(read_version_row).transpose()?,
         })
     }
 
@@ -355,7 +368,7 @@ impl Versions<'_> {
     /// [`Error::NotFound`] when the template has no such version, or is not there itself.
     pub async fn get(&self, template: &TemplateId, id: &VersionId) -> Result<PromptVersion, Error> {
         let row = self.on.opt(GET_VERSION, params![template, id]).await?;
-        read_version(&row.ok_or_else(|| Error::not_found(Entity::PromptVersion, id))?)
+        read_version_row(&row.ok_or_else(|| Error::not_found(Entity::PromptVersion, id))?)
     }
 
     /// The versions of a template, the newest first.
@@ -364,11 +377,15 @@ impl Versions<'_> {
     ///
     /// [`Error::NotFound`] when there is no such template.
     pub async fn list(&self, template: &TemplateId, page: &PageRequest) -> Result<Page<PromptVersion>, Error> {
-        const ORDER: Order =
-            Order { word: "-version", after: " AND (v.version, v.id) < (?::int8, ?)", by: " ORDER BY v.version DESC, v.id DESC", key: KeyKind::Number };
+        const ORDER: Order = Order {
+            word: "-version",
+            after: " AND (v.version, v.id) < (?::int8, ?)",
+            by: " ORDER BY v.version DESC, v.id DESC",
+            key: KeyKind::Number,
+        };
         let begin = |statement| of_template(self.on, statement, template);
         let key = |version: &PromptVersion| (version.version.into(), version.id.clone());
-        let page = sql::list(self.on, begin(LIST_VERSIONS), || begin(COUNT_VERSIONS), page, ORDER, read_version, key).await?;
+        let page = sql::list(self.on, begin(LIST_VERSIONS), || begin(COUNT_VERSIONS), page, ORDER, read_version_row, key).await?;
         if page.data.is_empty() {
             Templates { on: self.on }.get(template).await?;
         }
@@ -384,18 +401,23 @@ impl Versions<'_> {
         let NewVersion { content, changelog, author_type, author_name } = new;
         let parameters: &[_] = params![template, VersionId::new(), content, changelog, author_type, author_name];
         let row = self.on.opt(CREATE_VERSION, parameters).await?;
-        read_version(&row.ok_or_else(|| Error::not_found(Entity::PromptTemplate, template))?)
+        read_version_row(&row.ok_or_else(|| Error::not_found(Entity::PromptTemplate, template))?)
     }
 
-    /// Makes a version the one in use, and retires the one before. Of concurrent promotions, the last one holds.
+    /// Makes a version the one in use, and retires the one before. Of concurrent promotions, each is answered, and the last one holds.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when the template has no such version, or is not there itself.
     pub async fn promote(&self, template: &TemplateId, id: &VersionId) -> Result<PromptVersion, Error> {
-        let promoted = self.on.opt(PROMOTE, params![template, id]).await?;
-        promoted.ok_or_else(|| Error::not_found(Entity::PromptVersion, id))?;
-        self.get(template, id).await
+        let row = self.on.opt(PROMOTE, params![template, id]).await?;
+        let row = row.ok_or_else(|| Error::not_found(Entity::PromptVersion, id))?;
+        let mut columns = Columns::of(&row, "prompt_versions");
+        let version = read_version(&mut columns)?;
+        if version.status == VersionStatus::Active {
+            return Ok(version);
+        }
+        Ok(PromptVersion { status: VersionStatus::Active, updated_at: columns.next()?, ..version })
     }
 }
 
@@ -411,8 +433,7 @@ impl Reviews<'_> {
     ///
     /// [`Error::NotFound`] when there is no such template.
     pub async fn list(&self, template: &TemplateId, page: &PageRequest) -> Result<Page<PromptReview>, Error> {
-        const ORDER: Order =
-            Order { after: " AND (r.created_at, r.id) < (?, ?)", by: " ORDER BY r.created_at DESC, r.id DESC", ..NEWEST };
+        const ORDER: Order = Order { after: " AND (r.created_at, r.id) < (?, ?)", by: " ORDER BY r.created_at DESC, r.id DESC", ..NEWEST };
         let begin = |statement| of_template(self.on, statement, template);
         let key = |review: &PromptReview| (review.created_at.as_millis(), review.id.clone());
         let read = |row: &Row| read_review(&mut Columns::of(row, "prompt_reviews"));

@@ -35,7 +35,8 @@ pub(crate) const OF_ISSUE: Statement =
 
 const LIST: Statement = relation(concat!("-- relations.list\nSELECT ", relation_views!()));
 
-const COUNT: Statement = relation(concat!("-- relations.count\nSELECT count(*) FROM (SELECT ", relation_views!(), ") AS t (id) WHERE true"));
+const COUNT: Statement =
+    relation(concat!("-- relations.count\nSELECT count(*) FROM (SELECT ", relation_views!(), ") AS t (id) WHERE true"));
 
 const CREATE: Statement = relation(concat!(
     "-- relations.create
@@ -99,11 +100,8 @@ impl Relations<'_> {
     ///
     /// [`Error::NotFound`] when there is no such issue.
     pub async fn list(&self, issue: &IssueId, page: &PageRequest) -> Result<Page<RelationView>, Error> {
-        const ORDER: sql::Order = sql::Order {
-            after: " AND (r.created_at, r.id) < (?, ?)",
-            by: " ORDER BY r.created_at DESC, r.id DESC",
-            ..NEWEST
-        };
+        const ORDER: sql::Order =
+            sql::Order { after: " AND (r.created_at, r.id) < (?, ?)", by: " ORDER BY r.created_at DESC, r.id DESC", ..NEWEST };
         let begin = |statement| {
             // The statements say themselves what the scope is, for both ends.
             let mut list = Composed::list(statement, self.on.scope, Within::Shared);

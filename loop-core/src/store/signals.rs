@@ -9,8 +9,8 @@ use super::{
     sql::{self, Columns, Composed, NEWEST, Statement, Within, params},
 };
 use crate::{
-    Entity, Error, Ingested, Issue, IssueId, IssueStatus, IssueType, NewSignal, Page, PageRequest, ProjectId, Severity, Signal, SignalFilter,
-    SignalId, SignalMetadata, Text, Timestamp,
+    Entity, Error, Ingested, Issue, IssueId, IssueStatus, IssueType, NewSignal, Page, PageRequest, ProjectId, Severity, Signal,
+    SignalFilter, SignalId, SignalMetadata, Text, Timestamp,
 };
 
 macro_rules! signal_columns {
@@ -121,7 +121,7 @@ fn matching<'a>(mut list: Composed<'a>, filter: &'a SignalFilter) -> Composed<'a
     let SignalFilter { source, kind, severity, project_id, issue_id, metadata } = filter;
     list.condition_if("s.source = ?", source.as_ref());
     list.condition_if("s.type = ?", kind.as_ref());
-    list.any_of("s.severity = ANY (?::text[]::signal_severity[])", severity);
+    list.any_of("s.severity", "?::signal_severity", severity);
     list.condition_if("s.project_id = ?", project_id.as_ref());
     list.condition_if("s.issue_id = ?", issue_id.as_ref());
     list.condition_if("s.metadata @> ?", metadata.as_ref());
@@ -197,7 +197,8 @@ impl Signals<'_> {
         if !wrong.is_empty() {
             return Err(Error::InvalidReference { entity: Entity::Signal, fields: wrong });
         }
-        let redelivered: Vec<&SignalId> = answers.values().filter(|answer| answer.created.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
+        let redelivered: Vec<&SignalId> =
+            answers.values().filter(|answer| answer.created.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
         let mut done = if redelivered.is_empty() { HashMap::new() } else { self.first_arrivals(&redelivered).await? };
         let gone = || Error::Database { source: "a signal was taken in without an answer".into() };
         // Which signal answers for each item: its own, or that of the first arrival.
@@ -236,9 +237,8 @@ impl Signals<'_> {
         let titles: Vec<_> = items.iter().map(|item| &item.new.title).collect();
         let projects: Vec<_> = items.iter().map(|item| item.new.project_id.as_ref()).collect();
         let deliveries: Vec<_> = items.iter().map(|item| item.new.delivery.as_ref().map(crate::DeliveryKey::as_str)).collect();
-        let parameters: &[_] = params![
-            signal_ids, issue_ids, sources, source_ids, kinds, severities, metadata, payloads, titles, projects, deliveries
-        ];
+        let parameters: &[_] =
+            params![signal_ids, issue_ids, sources, source_ids, kinds, severities, metadata, payloads, titles, projects, deliveries];
         let rows = self.on.rows(INGEST, parameters).await?;
         rows.iter()
             .map(|row| {

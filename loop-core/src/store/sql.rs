@@ -165,11 +165,26 @@ impl<'a> Composed<'a> {
         }
     }
 
-    /// Adds a condition on a list of words, if there are any.
-    pub(crate) fn any_of<T: Param>(&mut self, fragment: &'static str, words: &'a Vec<T>) {
-        if !words.is_empty() {
-            self.condition(fragment, &[bind(words)]);
+    /// Adds the condition that a column is one of these words, if there are any. `value` is a word's expression, such as `?::issue_status`.
+    ///
+    /// The words stand one by one, because the planner does not look into a parameter that is an array and cast: it would take any number
+    /// of words for nearly all rows, and walk a whole table in the list's order for the few there are.
+    pub(crate) fn any_of<T: Param + PartialEq>(&mut self, column: &'static str, value: &'static str, words: &'a [T]) {
+        let mut distinct: Vec<&'a T> = Vec::new();
+        for word in words {
+            if !distinct.contains(&word) {
+                distinct.push(word);
+            }
         }
+        let [first, rest @ ..] = &distinct[..] else { return };
+        self.condition(column, &[]);
+        self.push(if rest.is_empty() { " = " } else { " = ANY (ARRAY[" }, &[]);
+        self.push(value, &[bind(*first)]);
+        for word in rest {
+            self.push(", ", &[]);
+            self.push(value, &[bind(*word)]);
+        }
+        self.push(if rest.is_empty() { "" } else { "])" }, &[]);
     }
 }
 

@@ -58,7 +58,8 @@ impl LoopStore {
                 (Ok(_), false, _) => (Err(Error::unavailable("a statement of the transaction broke off").into()), false),
                 (result, true, _) => {
                     let clean = matches!(timeout(limit, client.rollback()).await, Ok(Ok(())));
-                    let refused = || Error::Database { source: "a statement of the transaction was refused, so that nothing could be kept".into() };
+                    let refused =
+                        || Error::Database { source: "a statement of the transaction was refused, so that nothing could be kept".into() };
                     (Err(result.err().unwrap_or_else(|| refused().into())), clean)
                 }
                 (Err(error), false, _) => (Err(error), false),

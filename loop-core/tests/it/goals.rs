@@ -72,9 +72,8 @@ async fn each_field_is_kept_cleared_or_set() {
     let store = db.store();
     let (_, full) = full(store).await;
     let id = full.id.clone();
-    let nullable = |like: Option<&Goal>| {
-        nullables!(GoalPatch to Goal like like; description, metric, target_value, current_value, unit, project_id)
-    };
+    let nullable =
+        |like: Option<&Goal>| nullables!(GoalPatch to Goal like like; description, metric, target_value, current_value, unit, project_id);
     let mut changes = sets!(GoalPatch to Goal: title = valid("New"), status = GoalStatus::Abandoned);
     changes.push(change("nothing", GoalPatch::default(), |_| {}));
     changes.extend(nullable(None));

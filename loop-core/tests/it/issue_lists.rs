@@ -2,8 +2,8 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use loop_core::{
-    Cursor, Issue, IssueFilter, IssueId, IssuePriority, IssueSort, IssueStatus, IssueType, LabelId, LoopStore, NewIssue, PageRequest, Start,
-    test_util::TestDb,
+    Cursor, Issue, IssueFilter, IssueId, IssuePriority, IssueSort, IssueStatus, IssueType, LabelId, LoopStore, NewIssue, PageRequest,
+    Start, test_util::TestDb,
 };
 
 use crate::support::{Problem, at, child, everything, issue, label, limit_of, new_issue, problem, project, valid, walk};

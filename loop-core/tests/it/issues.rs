@@ -6,8 +6,8 @@ use loop_core::{
 };
 
 use crate::support::{
-    Change, at, change, check_changes, child, deleted_issue, deleted_project, everything, issue, label, new_issue, not_found, nullables, problem,
-    project, sets, to, valid, wrong_references,
+    Change, at, change, check_changes, child, deleted_issue, deleted_project, everything, issue, label, new_issue, not_found, nullables,
+    problem, project, sets, to, valid, wrong_references,
 };
 
 fn hypothesis(statement: &str) -> Hypothesis {

@@ -1,6 +1,6 @@
 //! Labels, and which issues have them.
 
-use loop_core::{Entity, IssueId, LabelId, LabelPatch, NewLabel, test_util::TestDb};
+use loop_core::{Entity, IssueId, Label, LabelId, LabelPatch, NewLabel, test_util::TestDb};
 
 use crate::support::{Problem, change, check_changes, everything, issue, label, new_label, not_found, problem, sets, valid};
 
@@ -43,7 +43,6 @@ async fn each_field_is_kept_or_set() {
     let store = db.store();
     let before = label(store, "bug").await;
     let id = before.id.clone();
-    type Label = loop_core::Label;
     let mut changes = sets!(LabelPatch to Label: name = valid("BUG"), color = valid("red"));
     changes.push(change("nothing", LabelPatch::default(), |_| {}));
     let update = async |patch| store.labels().update(&id, patch).await;
@@ -85,7 +84,7 @@ async fn attaching_and_detaching_can_be_repeated() {
     for _ in 0..2 {
         store.labels().detach(&one, &b.id).await.unwrap();
     }
-    assert_eq!(store.labels().of_issue(&one).await.unwrap(), [a.clone()]);
+    assert_eq!(store.labels().of_issue(&one).await.unwrap(), std::slice::from_ref(&a));
     assert_eq!(store.labels().of_issue(&other).await.unwrap(), [b]);
 
     let unknown = IssueId::new();

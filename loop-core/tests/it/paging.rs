@@ -6,7 +6,8 @@ use loop_core::{
 };
 
 use crate::support::{
-    Problem, comment, everything, goal, issue, label, limit_of, new_review, new_signal, problem, project, reply, template, valid, version, walk,
+    Problem, comment, everything, goal, issue, label, limit_of, new_review, new_signal, problem, project, reply, template, valid, version,
+    walk,
 };
 
 /// As many rows as this, all created at the same moment.

@@ -59,7 +59,8 @@ async fn each_field_is_kept_cleared_or_set() {
     let store = db.store();
     let (_, full) = full(store).await;
     let id = full.id.clone();
-    let mut changes = sets!(ProjectPatch to Project: name = valid("New"), status = ProjectStatus::Canceled, health = ProjectHealth::OffTrack);
+    let mut changes =
+        sets!(ProjectPatch to Project: name = valid("New"), status = ProjectStatus::Canceled, health = ProjectHealth::OffTrack);
     changes.push(change("nothing", ProjectPatch::default(), |_| {}));
     changes.extend(nullables!(ProjectPatch to Project like None; description, goal_id));
     changes.extend(nullables!(ProjectPatch to Project like Some(&full); description, goal_id));

@@ -44,7 +44,7 @@ async fn every_field_of_a_template_comes_back() {
     };
     assert_eq!(created, expected);
     assert_eq!(store.templates().get(&created.id).await.unwrap(), expected);
-    assert_eq!(store.templates().list(&TemplateFilter::default(), &everything()).await.unwrap().data, [expected.clone()]);
+    assert_eq!(store.templates().list(&TemplateFilter::default(), &everything()).await.unwrap().data, std::slice::from_ref(&expected));
     let detail = store.templates().detail(&created.id).await.unwrap();
     assert_eq!(detail, TemplateDetail { template: expected, active_version: None });
 
@@ -208,12 +208,9 @@ async fn promotion_retires_the_version_before() {
         page.data.iter().rev().map(|version| version.status.as_str()).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(statuses().await, "active draft draft");
-    for (index, expected) in [
-        (2, "retired draft active"),
-        (2, "retired draft active"),
-        (0, "active draft retired"),
-        (1, "retired active retired"),
-    ] {
+    for (index, expected) in
+        [(2, "retired draft active"), (2, "retired draft active"), (0, "active draft retired"), (1, "retired active retired")]
+    {
         let promoted = store.versions().promote(&one.id, &versions[index].id).await.unwrap();
         assert_eq!((&promoted.id, promoted.status), (&versions[index].id, VersionStatus::Active));
         assert_eq!(statuses().await, expected);
@@ -258,9 +255,9 @@ async fn reviews_come_back_and_make_the_score() {
     assert!(page.data.contains(&other), "of all versions");
     assert_eq!(page.data[2].id, created.id, "the newest first");
 
-    let score = async |version: &PromptVersion| store.versions().get(&one.id, &version.id).await.unwrap().review_score.unwrap();
-    assert!((score(&first).await - 3.5).abs() < 1e-9);
-    assert!((score(&second).await - 5.0).abs() < 1e-9);
+    let mean = async |version: &PromptVersion| store.versions().get(&one.id, &version.id).await.unwrap().review_score.unwrap();
+    assert!((mean(&first).await - 3.5).abs() < 1e-9);
+    assert!((mean(&second).await - 5.0).abs() < 1e-9);
     let listed = store.versions().list(&one.id, &everything()).await.unwrap().data;
     assert_eq!(listed.iter().map(|version| version.review_score.is_some()).collect::<Vec<_>>(), [true, true]);
 }

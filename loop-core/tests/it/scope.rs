@@ -5,8 +5,8 @@ use std::time::Duration;
 use loop_core::{
     ApiKey, Comment, CommentPatch, Entity, Error, Goal, GoalFilter, GoalPatch, Issue, IssueFilter, IssuePatch, Label, LoopStore, NewApiKey,
     NewComment, NewGoal, NewIssue, NewProject, NewRelation, NewSignal, NewTemplate, Patch, PlaintextKey, Project, ProjectFilter, ProjectId,
-    ProjectPatch, PromptReview, PromptTemplate, PromptVersion, Relation, RelationType, Role, Signal, SignalFilter, TemplateFilter, TemplatePatch,
-    test_util::TestDb,
+    ProjectPatch, PromptReview, PromptTemplate, PromptVersion, Relation, RelationType, Role, Signal, SignalFilter, TemplateFilter,
+    TemplatePatch, test_util::TestDb,
 };
 
 use crate::support::{
@@ -219,7 +219,9 @@ async fn lists_and_their_totals_hold_the_project_s_own() {
 
     // Asking for another project's finds nothing.
     let filter = IssueFilter::default;
-    for filter in [filter().with_project(their_project.clone()), filter().with_parent(theirs.issue.id), filter().with_label(theirs.label.id)] {
+    for filter in
+        [filter().with_project(their_project.clone()), filter().with_parent(theirs.issue.id), filter().with_label(theirs.label.id)]
+    {
         let found = store.issues().list(&filter, &page).await.unwrap();
         assert_eq!((found.data, found.total), (vec![], Some(0)));
     }
@@ -248,7 +250,8 @@ async fn what_is_created_belongs_to_the_project() {
     let taken = store.signals().ingest(new_signal("cli")).await.unwrap();
     assert_eq!((taken.signal.project_id.clone(), taken.issue.project_id.clone()), (own(), own()));
     assert_eq!(store.signals().get(&taken.signal.id).await.unwrap(), taken.signal);
-    for taken in store.signals().ingest_batch(vec![new_signal("cli"), NewSignal { project_id: own(), ..new_signal("cli") }]).await.unwrap() {
+    for taken in store.signals().ingest_batch(vec![new_signal("cli"), NewSignal { project_id: own(), ..new_signal("cli") }]).await.unwrap()
+    {
         assert_eq!(store.issues().get(&taken.issue.id).await.unwrap().project_id, own());
     }
     let same = IssuePatch { project_id: ours.project.id.clone().into(), ..IssuePatch::default() };
@@ -275,7 +278,8 @@ async fn what_is_around_a_row_is_shown_only_within_the_project() {
     let mixed_child = child(unbound, &ours.issue.id, "Mixed").await;
     let into_theirs = IssuePatch { project_id: theirs.project.id.clone().into(), ..IssuePatch::default() };
     unbound.issues().update(&mixed_child.id, into_theirs).await.unwrap();
-    let under_theirs = NewIssue { parent_id: Some(theirs.issue.id.clone()), project_id: Some(ours.project.id.clone()), ..new_issue("Under") };
+    let under_theirs =
+        NewIssue { parent_id: Some(theirs.issue.id.clone()), project_id: Some(ours.project.id.clone()), ..new_issue("Under") };
     let under_theirs = unbound.issues().create(under_theirs).await.unwrap();
     let across = NewRelation { kind: RelationType::Blocks, related_issue_id: theirs.issue.id.clone() };
     let across = unbound.relations().create(&ours.issue.id, across).await.unwrap();

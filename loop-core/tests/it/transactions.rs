@@ -37,6 +37,18 @@ async fn what_ends_well_is_kept() {
     assert_eq!(store.comments().list(&issue.id, &everything()).await.unwrap().total, Some(1));
 }
 
+/// An error of a caller's own.
+#[derive(Debug)]
+enum Mine {
+    Changed,
+    Store { _error: Error },
+}
+impl From<Error> for Mine {
+    fn from(error: Error) -> Self {
+        Self::Store { _error: error }
+    }
+}
+
 #[tokio::test]
 async fn what_fails_leaves_nothing() {
     let db = TestDb::new().await;
@@ -50,16 +62,6 @@ async fn what_fails_leaves_nothing() {
     assert_eq!(count(&store).await, 0);
 
     // An error of the caller's own rolls back too, and is what comes out.
-    #[derive(Debug)]
-    enum Mine {
-        Changed,
-        Store { _error: Error },
-    }
-    impl From<Error> for Mine {
-        fn from(error: Error) -> Self {
-            Self::Store { _error: error }
-        }
-    }
     let failed = store.transaction(async |tx| {
         tx.issues().create(new_issue("Inside")).await?;
         Err::<(), _>(Mine::Changed)

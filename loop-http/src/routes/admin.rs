@@ -1,17 +1,22 @@
 use axum::{Router, extract::State, routing::post};
-use http::HeaderMap;
+use http::request::Parts;
 use loop_core::MigrationReport;
 
 use super::{Answer, answer};
-use crate::{auth::bearer, error::ApiError, state::AppState};
+use crate::{
+    auth::{bearer, client_address},
+    error::ApiError,
+    state::AppState,
+};
 
 pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/migrate", post(migrate))
 }
 
-async fn migrate(State(state): State<AppState>, headers: HeaderMap) -> Answer<MigrationReport> {
-    let token = bearer(&headers).ok_or_else(|| ApiError::bearer_required("Missing or malformed Authorization header"))?;
+async fn migrate(State(state): State<AppState>, parts: Parts) -> Answer<MigrationReport> {
+    let token = bearer(&parts.headers).ok_or_else(|| ApiError::bearer_required("Missing or malformed Authorization header"))?;
     if !state.admin_secret().is_some_and(|secret| secret.is(token)) {
+        state.limits().failed_authentication(client_address(&parts.extensions))?;
         return Err(ApiError::bearer_required("Invalid admin secret"));
     }
     answer(state.store().migrate().await?)

@@ -153,8 +153,8 @@ async fn detail(Reader(store): Reader, path: IssuePath) -> Answer<IssueDetail> {
     answer(store.issues().detail(&id).await?)
 }
 
-async fn update(Writer(store): Writer, path: IssuePath, Input(patch): Input<IssuePatch>) -> Answer<Issue> {
-    let id = path.resolve(&store).await?;
+async fn update(Writer(store): Writer, issue: IssuePath, Input(patch): Input<IssuePatch>) -> Answer<Issue> {
+    let id = issue.resolve(&store).await?;
     answer(store.issues().update(&id, patch).await?)
 }
 

@@ -24,10 +24,12 @@ type Answer<T> = Result<axum::Json<T>, ApiError>;
 /// What a handler that creates answers.
 type Created<T> = Result<(StatusCode, axum::Json<T>), ApiError>;
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what a handler answers")]
 fn created<T>(value: T) -> Created<T> {
     Ok((StatusCode::CREATED, axum::Json(value)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what a handler answers")]
 fn answer<T>(value: T) -> Answer<T> {
     Ok(axum::Json(value))
 }

@@ -7,7 +7,10 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri, request::Parts};
-use loop_core::webhook::{Intake, IntakeError, VerifyError, github_signal, posthog_signal, sentry_signal};
+use loop_core::{
+    ProjectId,
+    webhook::{Intake, IntakeError, VerifyError, github_signal, posthog_signal, sentry_signal},
+};
 use serde_json::json;
 
 use crate::{error::ApiError, extract::read_body, query::Query, state::AppState};
@@ -77,6 +80,14 @@ impl Arrived {
         Query::parse(self.uri.query().unwrap_or_default())
     }
 
+    /// The project that the query names, if it names one. What else is in the query is the provider's.
+    fn project(&self) -> Result<Option<ProjectId>, ApiError> {
+        let mut query = self.query();
+        let project = query.one("project");
+        query.finish_known()?;
+        Ok(project)
+    }
+
     /// That the provider was recognised. What is wrong with a signature is for the log: the likeliest cause is a proxy that changed the body.
     #[expect(clippy::unused_self, reason = "what is accepted is this delivery")]
     fn accept(&self, provider: &'static str, verified: Result<(), VerifyError>) -> Result<(), ApiError> {
@@ -86,16 +97,13 @@ impl Arrived {
         })
     }
 
-    /// Makes a signal of it, in the project that the query names, if it names one.
+    /// Makes a signal of it.
     async fn take_in(&self, state: &AppState, signal: fn(&HeaderMap, &[u8]) -> Result<Intake, IntakeError>) -> Result<Response, ApiError> {
         let mut new = match signal(&self.headers, &self.body)? {
             Intake::Ping => return Ok(Json(json!({ "ok": true, "event": "ping" })).into_response()),
             Intake::Signal(new) => *new,
         };
-        if let Some(project) = self.query().text("project") {
-            let project = project.parse().map_err(|_| ApiError::invalid_field("project", "Not an id"))?;
-            new.project_id = Some(project);
-        }
+        new.project_id = self.project()?;
         let ingested = state.store().signals().ingest(new).await.map_err(|error| match error {
             loop_core::Error::InvalidReference { .. } => ApiError::invalid_field("project", "Refers to something that does not exist"),
             other => other.into(),

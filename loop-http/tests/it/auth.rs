@@ -53,9 +53,9 @@ async fn a_key_that_opens_nothing_opens_no_route() {
 
 #[tokio::test]
 async fn the_scheme_is_not_case_sensitive_and_the_key_is() {
-    let (_app, admin) = TestApp::with_admin().await;
+    let (app, admin) = TestApp::with_admin().await;
     let key = admin.key.clone().unwrap();
-    let nobody = crate::support::Caller { key: None, ..admin };
+    let nobody = app.nobody();
     for (authorization, status) in [
         (format!("bearer {key}"), 200),
         (format!("BEARER   {key}"), 200),

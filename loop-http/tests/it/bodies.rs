@@ -17,8 +17,22 @@ async fn post(caller: &Caller, body: impl Into<reqwest::Body>) -> Answer {
 async fn what_is_not_json_is_refused() {
     let (_app, admin) = TestApp::with_admin().await;
     for body in [
-        "", " ", "{", "{\"title\": \"a\"", "{\"title\": \"a\"} {}", "{\"title\": \"a\",}", "{title: 1}", "{'title': 1}", "\u{feff}{}", "nul",
-        "{\"title\": \"\u{1}\"}", "{\"title\": \"\\ud800\"}", "{\"title\": \"\\x\"}", "{\"a\": 01}", "{\"a\": NaN}", "{\"a\": 1e999}",
+        "",
+        " ",
+        "{",
+        "{\"title\": \"a\"",
+        "{\"title\": \"a\"} {}",
+        "{\"title\": \"a\",}",
+        "{title: 1}",
+        "{'title': 1}",
+        "\u{feff}{}",
+        "nul",
+        "{\"title\": \"\u{1}\"}",
+        "{\"title\": \"\\ud800\"}",
+        "{\"title\": \"\\x\"}",
+        "{\"a\": 01}",
+        "{\"a\": NaN}",
+        "{\"a\": 1e999}",
         "title=a",
     ] {
         let error = post(&admin, body).await.error(400, "invalid_json");
@@ -64,7 +78,8 @@ async fn only_what_is_said_to_be_json_is_taken() {
     for json in ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON;charset=UTF-8", "application/json ; x=\"y\""] {
         admin.post_raw("/api/v1/issues", json, body).await.created();
     }
-    let other = ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "application/json-patch+json", "json", "text/json", ""];
+    let other =
+        ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "application/json-patch+json", "json", "text/json", ""];
     for other in other {
         let error = admin.post_raw("/api/v1/issues", other, body).await.error(415, "unsupported_media_type");
         assert_eq!(error, "The content type must be application/json", "{other}");

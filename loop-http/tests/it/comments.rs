@@ -49,9 +49,9 @@ async fn changed_and_deleted() {
     let reply = say(&admin, &issue, "reply", Some(&comment)).await;
     let path = format!("/api/v1/comments/{}", id(&comment));
     for change in [json!({}), json!({ "body": "changed" })] {
-        let changed = admin.patch(&path, &change).await.ok();
-        assert_changed(&changed, &comment, &change);
-        comment = changed;
+        let after = admin.patch(&path, &change).await.ok();
+        assert_changed(&after, &comment, &change);
+        comment = after;
     }
     admin.delete(&path).await.no_content();
     admin.patch(&path, json!({})).await.not_found("Comment not found");

@@ -39,13 +39,13 @@ async fn changed_field_by_field() {
         json!({ "projectId": null }),
     ];
     for change in changes {
-        let changed = admin.patch(&path, &change).await.ok();
+        let after = admin.patch(&path, &change).await.ok();
         let mut change = change;
         if change["targetValue"] == 10 {
             change["targetValue"] = json!(10.0);
         }
-        assert_changed(&changed, &goal, &change);
-        goal = changed;
+        assert_changed(&after, &goal, &change);
+        goal = after;
     }
     assert_eq!(admin.get(&path).await.ok(), goal);
 }

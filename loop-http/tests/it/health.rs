@@ -8,10 +8,7 @@ async fn health_says_that_the_process_is_up_whatever_the_database_does() {
     let server = Server::without_database().await;
     let health = server.caller(None).get("/health").await.ok();
     assert!(is_time(&health["timestamp"]));
-    assert_eq!(
-        health,
-        json!({ "ok": true, "service": "loop", "version": env!("CARGO_PKG_VERSION"), "timestamp": health["timestamp"] })
-    );
+    assert_eq!(health, json!({ "ok": true, "service": "loop", "version": env!("CARGO_PKG_VERSION"), "timestamp": health["timestamp"] }));
 }
 
 #[tokio::test]

@@ -18,10 +18,13 @@ async fn filtered() {
     let (_app, admin) = TestApp::with_admin().await;
     let (project, label) = (admin.project("Shop").await, admin.label("urgent").await);
     let first = create(&admin, json!({ "title": "The login page is blank", "type": "bug", "priority": "critical" })).await;
-    let second =
-        create(&admin, json!({ "title": "Faster checkout", "type": "feature", "status": "triage", "projectId": project, "labelIds": [label] }));
+    let second = create(
+        &admin,
+        json!({ "title": "Faster checkout", "type": "feature", "status": "triage", "projectId": project, "labelIds": [label] }),
+    );
     let second = second.await;
-    let third = create(&admin, json!({ "title": "Child", "description": "of the LOGIN page", "status": "closed", "parentId": first })).await;
+    let third =
+        create(&admin, json!({ "title": "Child", "description": "of the LOGIN page", "status": "closed", "parentId": first })).await;
     let middle = admin.get(format!("/api/v1/issues/{second}")).await.ok()["createdAt"].as_str().unwrap().to_owned();
     let all = [&first, &second, &third];
 
@@ -137,7 +140,8 @@ async fn rows_that_come_and_go_do_not_disturb_a_walk() {
 #[tokio::test]
 async fn wrong_filters_are_all_named() {
     let (_app, admin) = TestApp::with_admin().await;
-    let query = "status=open,bogus&type=&priority=urgent&projectId=1&labelId=X&parentId=&q=%00&createdAfter=yesterday&createdBefore=1&sort=age";
+    let query =
+        "status=open,bogus&type=&priority=urgent&projectId=1&labelId=X&parentId=&q=%00&createdAfter=yesterday&createdBefore=1&sort=age";
     let time = "Must be a date and time as in RFC 3339, such as 2026-01-31T12:00:00.000Z";
     admin.get(format!("/api/v1/issues?{query}")).await.wrong(&[
         ("status", "Must be one of triage, backlog, open, in_progress, resolved, closed"),

@@ -49,10 +49,7 @@ async fn created_with_everything_and_shown_with_everything_around_it() {
     let mut expected = created.clone();
     expected["parent"] = parent.clone();
     expected["children"] = json!([]);
-    expected["labels"] = json!([
-        admin.get(format!("/api/v1/labels/{a}")).await.ok(),
-        admin.get(format!("/api/v1/labels/{b}")).await.ok(),
-    ]);
+    expected["labels"] = json!([admin.get(format!("/api/v1/labels/{a}")).await.ok(), admin.get(format!("/api/v1/labels/{b}")).await.ok(),]);
     let mut view = relation;
     view["direction"] = json!("incoming");
     view["issue"] = parent.clone();
@@ -102,22 +99,30 @@ async fn changed_field_by_field() {
         json!({ "title": "three crashes" }),
     ];
     for change in changes {
-        let changed = admin.patch(&path, &change).await.ok();
-        assert_changed(&changed, &issue, &change);
-        issue = changed;
+        let after = admin.patch(&path, &change).await.ok();
+        assert_changed(&after, &issue, &change);
+        issue = after;
     }
     for name in [
-        "description", "parentId", "projectId", "signalSource", "signalPayload", "hypothesis", "agentSessionId", "agentSummary", "commits",
+        "description",
+        "parentId",
+        "projectId",
+        "signalSource",
+        "signalPayload",
+        "hypothesis",
+        "agentSessionId",
+        "agentSummary",
+        "commits",
         "pullRequests",
     ] {
-        let changed = admin.patch(&path, json!({ name: null })).await.ok();
+        let after = admin.patch(&path, json!({ name: null })).await.ok();
         if name == "signalPayload" {
             issue.as_object_mut().unwrap().remove(name);
-            assert_changed(&changed, &issue, &json!({}));
+            assert_changed(&after, &issue, &json!({}));
         } else {
-            assert_changed(&changed, &issue, &json!({ name: null }));
+            assert_changed(&after, &issue, &json!({ name: null }));
         }
-        issue = changed;
+        issue = after;
     }
     let mut expected = plain("three crashes", &issue["number"]);
     expected["type"] = json!("bug");
@@ -172,7 +177,8 @@ async fn the_hierarchy_is_one_level_deep() {
     let (_app, admin) = TestApp::with_admin().await;
     let (parent, other) = (id(&admin.issue("parent").await), id(&admin.issue("other").await));
     let child = id(&admin.post("/api/v1/issues", json!({ "title": "child", "parentId": parent })).await.created());
-    let become_child = async |issue: &str, parent: &str| admin.patch(format!("/api/v1/issues/{issue}"), json!({ "parentId": parent })).await;
+    let become_child =
+        async |issue: &str, parent: &str| admin.patch(format!("/api/v1/issues/{issue}"), json!({ "parentId": parent })).await;
 
     let deep = "The parent has a parent itself; the hierarchy is one level deep";
     admin.post("/api/v1/issues", json!({ "title": "grandchild", "parentId": child })).await.wrong(&[("parentId", deep)]);

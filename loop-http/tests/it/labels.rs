@@ -12,9 +12,9 @@ async fn created_shown_changed_and_deleted() {
     assert_eq!(admin.get(&path).await.ok(), label);
 
     for change in [json!({}), json!({ "name": "größe" }), json!({ "color": "tomato" }), json!({ "name": "size", "color": "red" })] {
-        let changed = admin.patch(&path, &change).await.ok();
-        assert_changed(&changed, &label, &change);
-        label = changed;
+        let after = admin.patch(&path, &change).await.ok();
+        assert_changed(&after, &label, &change);
+        label = after;
     }
     assert_eq!(admin.get("/api/v1/labels").await.ok(), json!({ "data": [label], "nextCursor": null }));
 

@@ -25,7 +25,8 @@ async fn lists(admin: &Caller) -> Vec<String> {
         admin.post(format!("/api/v1/issues/{issue}/relations"), json!({ "type": "related", "relatedIssueId": other })).await.created();
         admin.post("/api/v1/signals", json!({ "source": "s", "type": "t" })).await.created();
         let version = id(&admin.post(format!("/api/v1/templates/{template}/versions"), &version).await.created());
-        let review = json!({ "versionId": version, "issueId": issue, "clarity": 1, "completeness": 2, "relevance": 3, "authorType": "agent" });
+        let review =
+            json!({ "versionId": version, "issueId": issue, "clarity": 1, "completeness": 2, "relevance": 3, "authorType": "agent" });
         admin.post("/api/v1/prompt-reviews", review).await.created();
     }
     let of_issue = ["comments", "relations"].map(|part| format!("/api/v1/issues/{issue}/{part}"));
@@ -97,6 +98,6 @@ async fn malformed_cursors_are_told_from_wrong_parameters() {
         let cursor = page["nextCursor"].as_str().unwrap();
         let both = admin.get(format!("{list}?cursor={cursor}&offset=0")).await;
         both.wrong(&[("offset", "Cannot be given together with cursor")]);
-        admin.get(format!("{list}?cursor={cursor}x")).await.error(400, "malformed_cursor");
+        admin.get(format!("{list}?cursor={cursor}.")).await.error(400, "malformed_cursor");
     }
 }

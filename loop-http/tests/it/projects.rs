@@ -6,8 +6,7 @@ use crate::support::{TestApp, assert_changed, assert_row, id};
 async fn created_with_defaults() {
     let (_app, admin) = TestApp::with_admin().await;
     let created = admin.post("/api/v1/projects", json!({ "name": "Shop" })).await.created();
-    let expected =
-        json!({ "name": "Shop", "description": null, "status": "backlog", "health": "on_track", "goalId": null });
+    let expected = json!({ "name": "Shop", "description": null, "status": "backlog", "health": "on_track", "goalId": null });
     assert_row(&created, &expected);
     assert_eq!(created["createdAt"], created["updatedAt"]);
 }
@@ -56,9 +55,9 @@ async fn changed_field_by_field() {
         json!({ "goalId": null }),
     ];
     for change in changes {
-        let changed = admin.patch(&path, &change).await.ok();
-        assert_changed(&changed, &project, &change);
-        project = changed;
+        let after = admin.patch(&path, &change).await.ok();
+        assert_changed(&after, &project, &change);
+        project = after;
     }
     let mut shown = admin.get(&path).await.ok();
     shown.as_object_mut().unwrap().retain(|name, _| !["goal", "issueCounts"].contains(&name.as_str()));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     routes::World,
-    support::{TestApp, id},
+    support::{Caller, TestApp, id},
 };
 
 /// A request, the field that refers, and a deleted row that it could refer to.
@@ -17,7 +17,7 @@ struct Reference {
 }
 
 /// Rows of every kind that a field can refer to, deleted.
-async fn references(admin: &crate::support::Caller, world: &World) -> Vec<Reference> {
+async fn references(admin: &Caller, world: &World) -> Vec<Reference> {
     let gone = World::new(admin, "gone", true).await;
     let project = gone.project.clone().unwrap();
     for path in [

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Caller, id};
+use crate::support::{Answer, Caller, id};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +83,11 @@ pub(crate) const ROUTES: &[Route] = &[
     patch("/api/v1/goals/{goal}", GOAL, |_| json!({ "title": "changed" })),
     delete("/api/v1/goals/{goal}", GOAL),
     get("/api/v1/issues", Foreign::Unlisted),
-    post("/api/v1/issues", Foreign::Dangling(&["parentId", "projectId"]), |world| {
-        json!({ "title": "new", "projectId": world.project, "parentId": world.issue })
-    }),
+    post(
+        "/api/v1/issues",
+        Foreign::Dangling(&["parentId", "projectId"]),
+        |world| json!({ "title": "new", "projectId": world.project, "parentId": world.issue }),
+    ),
     get("/api/v1/issues/{issue}", ISSUE),
     patch("/api/v1/issues/{issue}", ISSUE, |_| json!({ "title": "changed", "labelIds": [] })),
     delete("/api/v1/issues/{issue}", ISSUE),
@@ -104,17 +106,19 @@ pub(crate) const ROUTES: &[Route] = &[
     patch("/api/v1/labels/{label}", Foreign::Nothing, |_| json!({ "color": "blue" })),
     delete("/api/v1/labels/{label}", Foreign::Nothing),
     get("/api/v1/signals", Foreign::Unlisted),
-    post("/api/v1/signals", Foreign::Dangling(&["projectId"]), |world| {
-        json!({ "source": "s", "type": "t", "projectId": world.project })
-    }),
-    post("/api/v1/signals/batch", Foreign::Dangling(&["signals[0].projectId"]), |world| {
-        json!([{ "source": "s", "type": "t", "projectId": world.project }])
-    }),
+    post("/api/v1/signals", Foreign::Dangling(&["projectId"]), |world| json!({ "source": "s", "type": "t", "projectId": world.project })),
+    post(
+        "/api/v1/signals/batch",
+        Foreign::Dangling(&["signals[0].projectId"]),
+        |world| json!([{ "source": "s", "type": "t", "projectId": world.project }]),
+    ),
     get("/api/v1/signals/{signal}", SIGNAL),
     get("/api/v1/templates", Foreign::Unlisted),
-    post("/api/v1/templates", Foreign::Dangling(&["projectId"]), |world| {
-        json!({ "slug": "new", "name": "new", "projectId": world.project })
-    }),
+    post(
+        "/api/v1/templates",
+        Foreign::Dangling(&["projectId"]),
+        |world| json!({ "slug": "new", "name": "new", "projectId": world.project }),
+    ),
     get("/api/v1/templates/{template}", TEMPLATE),
     patch("/api/v1/templates/{template}", TEMPLATE, |_| json!({ "name": "changed" })),
     delete("/api/v1/templates/{template}", TEMPLATE),
@@ -128,7 +132,13 @@ pub(crate) const ROUTES: &[Route] = &[
         })
     }),
     route("GET", "/api/v1/keys", Needs::Admin, Foreign::Unlisted, None),
-    route("POST", "/api/v1/keys", Needs::Admin, Foreign::Dangling(&["projectId"]), Some(|world| json!({ "name": "new", "projectId": world.project }))),
+    route(
+        "POST",
+        "/api/v1/keys",
+        Needs::Admin,
+        Foreign::Dangling(&["projectId"]),
+        Some(|world| json!({ "name": "new", "projectId": world.project })),
+    ),
     route("POST", "/api/v1/keys/{key}/rotate", Needs::Admin, KEY, None),
     route("DELETE", "/api/v1/keys/{key}", Needs::Admin, KEY, None),
     route("POST", "/webhooks/github", Needs::NoKey, Foreign::Nothing, None),
@@ -218,8 +228,17 @@ impl World {
     /// Every id that only the project may show.
     pub(crate) fn ids(&self) -> Vec<&str> {
         let ids = [
-            &self.goal, &self.issue, &self.other_issue, &self.comment, &self.relation, &self.signal, &self.signal_issue, &self.template,
-            &self.version, &self.review, &self.key,
+            &self.goal,
+            &self.issue,
+            &self.other_issue,
+            &self.comment,
+            &self.relation,
+            &self.signal,
+            &self.signal_issue,
+            &self.template,
+            &self.version,
+            &self.review,
+            &self.key,
         ];
         ids.into_iter().chain(&self.project).map(String::as_str).collect()
     }
@@ -227,7 +246,7 @@ impl World {
 
 impl Route {
     /// Calls the route for the rows of a world.
-    pub(crate) async fn call(&self, caller: &Caller, world: &World) -> crate::support::Answer {
+    pub(crate) async fn call(&self, caller: &Caller, world: &World) -> Answer {
         let body = self.body.map(|body| body(world));
         caller.call(self.method, &world.path(self.path), body.as_ref()).await
     }

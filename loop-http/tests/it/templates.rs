@@ -48,9 +48,9 @@ async fn changed_field_by_field() {
         json!({ "conditions": {}, "description": null }),
         json!({ "projectId": null }),
     ] {
-        let changed = admin.patch(&path, &change).await.ok();
-        assert_changed(&changed, &template, &change);
-        template = changed;
+        let after = admin.patch(&path, &change).await.ok();
+        assert_changed(&after, &template, &change);
+        template = after;
     }
 }
 

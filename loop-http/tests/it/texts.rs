@@ -53,9 +53,19 @@ fn forms(world: &World) -> Vec<Form> {
         form("POST", "/api/v1/issues/{issue}/comments", comment, vec![unlimited("body"), unlimited("authorName")]),
         form("PATCH", "/api/v1/comments/{comment}", json!({}), vec![unlimited("body")]),
         form("PATCH", "/api/v1/labels/{label}", json!({}), vec![some("name", 100), some("color", 50)]),
-        form("POST", "/api/v1/signals", json!({ "source": "s", "type": "t" }), vec![some("source", 200), some("type", 200), any("sourceId")]),
+        form(
+            "POST",
+            "/api/v1/signals",
+            json!({ "source": "s", "type": "t" }),
+            vec![some("source", 200), some("type", 200), any("sourceId")],
+        ),
         form("PATCH", "/api/v1/templates/{template}", json!({}), template()),
-        form("POST", "/api/v1/templates/{template}/versions", version, vec![unlimited("content"), any("changelog"), unlimited("authorName")]),
+        form(
+            "POST",
+            "/api/v1/templates/{template}/versions",
+            version,
+            vec![unlimited("content"), any("changelog"), unlimited("authorName")],
+        ),
         form("POST", "/api/v1/prompt-reviews", review, vec![any("feedback")]),
         form("POST", "/api/v1/keys", json!({ "name": "n" }), vec![some("name", 500)]),
     ]

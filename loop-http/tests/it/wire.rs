@@ -82,7 +82,7 @@ pub(crate) fn head(method: &str, path: &str, key: Option<&str>, headers: &[(&str
     let bearer = key.map(|key| format!("Bearer {key}"));
     let authorization = bearer.as_deref().map(|bearer| ("Authorization", bearer));
     for (name, value) in headers.iter().copied().chain(authorization) {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     head + "\r\n"
 }

@@ -1,0 +1,166 @@
+//! What the server does with connections: slow ones, idle ones, too many of them, and all of them when it stops.
+
+use std::time::{Duration, Instant};
+
+use loop_http::{RouterOptions, ServeOptions};
+
+use crate::{
+    signatures::hex_mac,
+    support::{SENTRY_SECRET, Server, TestApp, no_database, state},
+    wire::{Wire, head},
+};
+
+const SHORT: Duration = Duration::from_millis(400);
+/// Well before the usual limits, and long after those of these tests.
+const SOON: Duration = Duration::from_secs(5);
+
+async fn server(options: ServeOptions) -> Server {
+    Server::start(state(&no_database()), &RouterOptions::default(), options).await
+}
+
+async fn healthy(wire: &mut Wire) {
+    wire.send(head("GET", "/health", None, &[])).await.unwrap();
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn slow_connections_are_closed() {
+    let server = server(ServeOptions { header_timeout: SHORT, ..ServeOptions::default() }).await;
+    for beginning in ["", "G", "GET /health HTTP/1.1\r\n", "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] {
+        let started = Instant::now();
+        let mut wire = Wire::connect(server.address).await;
+        wire.send(beginning).await.unwrap();
+        assert!(wire.is_closed_within(SOON).await, "{beginning:?}");
+        assert!(started.elapsed() >= SHORT, "{beginning:?}");
+    }
+    // A byte now and then does not help.
+    let mut wire = Wire::connect(server.address).await;
+    let mut sent = 0;
+    while sent < 50 && wire.send("G").await.is_ok() {
+        tokio::time::sleep(SHORT / 4).await;
+        sent += 1;
+    }
+    assert!(sent < 50);
+    // An idle connection is kept as long, and no longer.
+    let mut wire = Wire::connect(server.address).await;
+    healthy(&mut wire).await;
+    tokio::time::sleep(SHORT / 4).await;
+    healthy(&mut wire).await;
+    assert!(wire.is_closed_within(SOON).await);
+}
+
+#[tokio::test]
+async fn garbage_is_refused_and_harms_nobody() {
+    let server = server(ServeOptions::default()).await;
+    let garbage = [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\x00\x00\x00\x00\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /health HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+    ];
+    for garbage in garbage {
+        let mut wire = Wire::connect(server.address).await;
+        wire.send(garbage).await.unwrap();
+        if let Ok(answer) = wire.answer().await {
+            assert_eq!(answer.status, 400);
+        }
+        assert!(wire.is_closed_within(SOON).await);
+    }
+    let mut wire = Wire::connect(server.address).await;
+    let large = "x".repeat(300 << 10);
+    let _ = wire.send(head("GET", "/health", None, &[("X-Large", &large)])).await;
+    if let Ok(answer) = wire.answer().await {
+        assert_eq!(answer.status, 431);
+    }
+    healthy(&mut Wire::connect(server.address).await).await;
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_a_row() {
+    let server = server(ServeOptions::default()).await;
+    let mut wire = Wire::connect(server.address).await;
+    wire.send(head("GET", "/health", None, &[]) + &head("GET", "/nothing", None, &[]) + &head("GET", "/health", None, &[])).await.unwrap();
+    for status in [200, 404, 200] {
+        assert_eq!(wire.answer().await.unwrap().status, status);
+    }
+}
+
+#[tokio::test]
+async fn no_more_connections_are_served_than_there_is_room_for() {
+    let server = server(ServeOptions { max_connections: 2, ..ServeOptions::default() }).await;
+    let (mut one, mut two) = (Wire::connect(server.address).await, Wire::connect(server.address).await);
+    healthy(&mut one).await;
+    healthy(&mut two).await;
+    let mut three = Wire::connect(server.address).await;
+    three.send(head("GET", "/health", None, &[])).await.unwrap();
+    assert!(tokio::time::timeout(SHORT, three.answer()).await.is_err());
+    healthy(&mut one).await;
+    drop(two);
+    assert_eq!(three.answer().await.unwrap().status, 200);
+    healthy(&mut one).await;
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_under_way_and_closes_the_rest() {
+    let (app, admin) = TestApp::with_admin().await;
+    let address = app.server.address;
+    let mut idle = Wire::connect(address).await;
+    healthy(&mut idle).await;
+    let mut silent = Wire::connect(address).await;
+    let mut busy = Wire::connect(address).await;
+    let body = "{\"under\":\"way\"}";
+    let signature = hex_mac(SENTRY_SECRET, body);
+    let headers = [("Content-Length", "15"), ("Sentry-Hook-Signature", signature.as_str()), ("Expect", "100-continue")];
+    busy.send(head("POST", "/webhooks/sentry", None, &headers)).await.unwrap();
+    // The request is under way once its body is asked for.
+    assert_eq!(busy.answer().await.unwrap().status, 100);
+
+    let started = Instant::now();
+    let TestApp { server, db } = app;
+    let stopping = tokio::spawn(server.stop());
+    assert!(idle.is_closed_within(SOON).await);
+    assert!(silent.is_closed_within(SOON).await);
+    assert!(!stopping.is_finished());
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    busy.send(body).await.unwrap();
+    let answer = busy.answer().await.unwrap();
+    assert_eq!(answer.status, 201);
+    assert!(busy.is_closed_within(SOON).await);
+    assert!(stopping.await.unwrap());
+    assert!(started.elapsed() < SOON);
+    assert_eq!(db.store().raw("SELECT id FROM signals").await.unwrap().len(), 1);
+    drop(admin);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_ever() {
+    let server = server(ServeOptions { drain_timeout: SHORT, ..ServeOptions::default() }).await;
+    let mut busy = Wire::connect(server.address).await;
+    busy.send(head("POST", "/webhooks/sentry", None, &[("Content-Length", "15"), ("Expect", "100-continue")])).await.unwrap();
+    assert_eq!(busy.answer().await.unwrap().status, 100);
+    let started = Instant::now();
+    assert!(!server.stop().await);
+    assert!(started.elapsed() >= SHORT && started.elapsed() < SOON);
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_it_is_wanted() {
+    // The preface and the empty settings that a client begins with.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for http2 in [true, false] {
+        let server = server(ServeOptions { http2, ..ServeOptions::default() }).await;
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        let answered = tokio::task::spawn_blocking(move || {
+            use std::io::{Read as _, Write as _};
+            stream.write_all(preface).unwrap();
+            let mut frame = [0; 9];
+            stream.read_exact(&mut frame).map(|()| frame)
+        });
+        // The server's first frame is its settings.
+        let settings = answered.await.unwrap().is_ok_and(|frame| frame[3] == 4 && frame[0] == 0);
+        assert_eq!(settings, http2);
+        healthy(&mut Wire::connect(server.address).await).await;
+    }
+}

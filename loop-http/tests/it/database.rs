@@ -1,0 +1,187 @@
+//! A database that goes away and comes back.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use loop_core::{LoopStore, Role};
+use loop_http::{RouterOptions, ServeOptions};
+use serde_json::json;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::watch,
+};
+use tokio_postgres::config::Host;
+
+use crate::support::{Answer, Caller, Server, TestApp, state};
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+#[derive(Clone)]
+enum Target {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+impl Target {
+    async fn connect(&self) -> Box<dyn Stream> {
+        match self {
+            Self::Tcp(host, port) => Box::new(TcpStream::connect((host.as_str(), *port)).await.unwrap()),
+            Self::Unix(path) => Box::new(UnixStream::connect(path).await.unwrap()),
+        }
+    }
+}
+
+/// What stands between the store and its database, and can be cut.
+struct Line {
+    /// The connection string that leads through it.
+    url: String,
+    cut: watch::Sender<bool>,
+    /// Whether what is sent is held back, as by a network that loses everything.
+    silent: Arc<AtomicBool>,
+}
+
+impl Line {
+    async fn to(url: &str) -> Self {
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let target = match &config.get_hosts()[0] {
+            Host::Tcp(host) => Target::Tcp(host.clone(), port),
+            Host::Unix(dir) => Target::Unix(dir.join(format!(".s.PGSQL.{port}"))),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        let password = config.get_password().map(|password| format!(" password={}", str::from_utf8(password).unwrap()));
+        let url = format!(
+            "host={} port={} user={} dbname={} sslmode=disable{}",
+            address.ip(),
+            address.port(),
+            config.get_user().unwrap(),
+            config.get_dbname().unwrap(),
+            password.unwrap_or_default()
+        );
+        let (cut, is_cut) = watch::channel(false);
+        let silent = Arc::new(AtomicBool::new(false));
+        let line = Self { url, cut, silent: Arc::clone(&silent) };
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let (target, mut is_cut, silent) = (target.clone(), is_cut.clone(), Arc::clone(&silent));
+                tokio::spawn(async move {
+                    if silent.load(Ordering::SeqCst) {
+                        tokio::time::sleep(Duration::from_mins(1)).await;
+                    }
+                    if *is_cut.borrow() {
+                        return;
+                    }
+                    let mut server = target.connect().await;
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        _ = is_cut.wait_for(|cut| *cut) => {}
+                    }
+                });
+            }
+        });
+        line
+    }
+
+    fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
+    }
+}
+
+/// A server whose store goes through a line, and a caller who may write.
+async fn through_a_line(app: &TestApp) -> (Line, Server, Caller) {
+    let line = Line::to(app.db.url()).await;
+    let store = LoopStore::builder(&line.url)
+        .pool_size(4)
+        .connect_timeout(Duration::from_millis(500))
+        .wait_timeout(Duration::from_millis(500))
+        .statement_timeout(Duration::from_secs(2))
+        .build()
+        .unwrap();
+    let server = Server::start(state(&store), &RouterOptions::default(), ServeOptions::default()).await;
+    let caller = server.caller(Some(&app.key(Role::Write, None, None).await));
+    (line, server, caller)
+}
+
+#[track_caller]
+fn unavailable(answer: &Answer) {
+    assert_eq!(answer.error(503, "unavailable"), "The database is unavailable, try again");
+    assert_eq!(answer.header("retry-after"), Some("2"));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_database_that_goes_away_is_unavailable_until_it_is_back() {
+    let app = TestApp::start().await;
+    let (line, server, caller) = through_a_line(&app).await;
+    let create = async || caller.post("/api/v1/issues", json!({ "title": "t" })).await;
+    for _ in 0..3 {
+        let answers = futures_util::future::join_all((0..8).map(|_| create())).await;
+        assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
+        line.cut(true);
+        for _ in 0..5 {
+            unavailable(&create().await);
+            unavailable(&caller.get("/ready").await);
+        }
+        unavailable(&server.caller(Some(&format!("loop_{}", "A".repeat(43)))).get("/api/v1/issues").await);
+        caller.get("/health").await.ok();
+        line.cut(false);
+        // At once, and not after some number of requests that find the broken connections.
+        create().await.created();
+        caller.get("/ready").await.ok();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_database_that_says_nothing_is_unavailable_soon() {
+    let app = TestApp::start().await;
+    let (line, _server, caller) = through_a_line(&app).await;
+    line.silent.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    unavailable(&caller.get("/api/v1/issues").await);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    line.silent.store(false, Ordering::SeqCst);
+    caller.get("/api/v1/issues").await.ok();
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_restarted_database_is_found_again() {
+    let app = TestApp::start().await;
+    let (_line, _server, caller) = through_a_line(&app).await;
+    caller.get("/api/v1/issues").await.ok();
+    // What a restart does to the connections, without the restart.
+    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    app.query(others).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    caller.post("/api/v1/issues", json!({ "title": "t" })).await.created();
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_statement_that_waits_too_long_is_unavailable_and_leaves_no_trace() {
+    let app = TestApp::start().await;
+    let (_line, server, caller) = through_a_line(&app).await;
+    let issue = caller.issue("locked").await;
+    let path = format!("/api/v1/issues/{}", issue["id"].as_str().unwrap());
+    let (client, connection) = tokio_postgres::connect(app.db.url(), tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT FROM issues FOR UPDATE").await.unwrap();
+    unavailable(&caller.patch(&path, json!({ "title": "late" })).await);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    connection.abort();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(caller.get(&path).await.ok()["title"], "locked");
+    drop(server);
+}
