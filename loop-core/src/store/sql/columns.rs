@@ -1,0 +1,59 @@
+//! Rows, column by column.
+
+use postgres_types::{FromSql, Json, Type};
+use tokio_postgres::Row;
+
+use crate::Error;
+
+/// Reads the columns of a row one after the other.
+pub(crate) struct Columns<'a> {
+    row: &'a Row,
+    table: &'static str,
+    next: usize,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(row: &'a Row, table: &'static str) -> Self {
+        Self { row, table, next: 0 }
+    }
+
+    /// Begins at the column after that many.
+    pub(crate) fn from(row: &'a Row, table: &'static str, next: usize) -> Self {
+        Self { row, table, next }
+    }
+
+    /// The next column.
+    pub(crate) fn next<T: FromSql<'a>>(&mut self) -> Result<T, Error> {
+        let index = self.next;
+        self.next += 1;
+        self.row.try_get(index).map_err(|error| Error::Corrupt {
+            table: self.table,
+            column: self.row.columns().get(index).map_or_else(|| index.to_string(), |column| column.name().to_owned()),
+            source: error.into(),
+        })
+    }
+
+    /// The next column, a JSON value of a known form.
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+        Ok(self.next::<Option<Json<T>>>()?.map(|json| json.0))
+    }
+
+    /// Whether the next column is null, without passing it: for the rows of a join that found nothing.
+    pub(crate) fn is_null(&self) -> Result<bool, Error> {
+        let mut ahead = Columns { row: self.row, table: self.table, next: self.next };
+        Ok(ahead.next::<Option<Anything>>()?.is_none())
+    }
+}
+
+/// Any value at all, unread.
+struct Anything;
+
+impl FromSql<'_> for Anything {
+    fn from_sql(_: &Type, _: &[u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}

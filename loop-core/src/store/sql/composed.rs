@@ -1,0 +1,85 @@
+//! Statements put together from fragments.
+
+use super::{Bound, Param, Statement, bind};
+use crate::{Entity, ProjectId};
+
+/// A statement put together from fragments, each with its values beside it.
+pub(crate) struct Composed<'a> {
+    pub(crate) entity: Entity,
+    pub(crate) sql: String,
+    /// The parameters from `$2` on.
+    pub(crate) params: Vec<Bound<'a>>,
+}
+
+/// What keeps a list within the scope of a store that is bound to a project. Every list must say.
+#[derive(Clone, Copy)]
+pub(crate) enum Within {
+    /// A condition on `$1`.
+    Project(&'static str),
+    /// The rows are shared by all projects.
+    Shared,
+}
+
+impl<'a> Composed<'a> {
+    /// Begins a list, or its count, with a text that ends in a condition.
+    pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
+        let mut list = Self { entity: statement.entity, sql: statement.sql.to_owned(), params: Vec::new() };
+        if let (Some(_), Within::Project(condition)) = (scope, within) {
+            list.condition(condition, &[]);
+        }
+        list
+    }
+
+    /// Adds a fragment. Each `?` in it stands for the next of these values.
+    pub(crate) fn push(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
+        number(&mut self.sql, &mut self.params, fragment, values);
+    }
+
+    /// Adds a condition that must hold too.
+    pub(crate) fn condition(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
+        self.push(" AND ", &[]);
+        self.push(fragment, values);
+    }
+
+    /// Adds a condition if there is a value for it.
+    pub(crate) fn condition_if<T: Param>(&mut self, fragment: &'static str, value: Option<&'a T>) {
+        if let Some(value) = value {
+            self.condition(fragment, &[bind(value)]);
+        }
+    }
+
+    /// Adds the condition that a column is one of these words, if there are any. `value` is a word's expression, such as `?::issue_status`.
+    ///
+    /// The words stand one by one, because the planner does not look into a parameter that is an array and cast: it would take any number
+    /// of words for nearly all rows, and walk a whole table in the list's order for the few there are.
+    pub(crate) fn any_of<T: Param + PartialEq>(&mut self, column: &'static str, value: &'static str, words: &'a [T]) {
+        let mut distinct: Vec<&'a T> = Vec::new();
+        for word in words {
+            if !distinct.contains(&word) {
+                distinct.push(word);
+            }
+        }
+        let [first, rest @ ..] = &distinct[..] else { return };
+        self.condition(column, &[]);
+        self.push(if rest.is_empty() { " = " } else { " = ANY (ARRAY[" }, &[]);
+        self.push(value, &[bind(*first)]);
+        for word in rest {
+            self.push(", ", &[]);
+            self.push(value, &[bind(*word)]);
+        }
+        self.push(if rest.is_empty() { "" } else { "])" }, &[]);
+    }
+}
+
+/// Appends a fragment, putting the number of the next parameter for each `?`.
+pub(super) fn number<'a>(sql: &mut String, params: &mut Vec<Bound<'a>>, fragment: &'static str, values: &[Bound<'a>]) {
+    let mut pieces = fragment.split('?');
+    sql.push_str(pieces.next().unwrap_or_default());
+    for (piece, value) in pieces.zip(values) {
+        params.push(*value);
+        sql.push('$');
+        // `$1` is the scope, so the first of these is `$2`.
+        sql.push_str(&(params.len() + 1).to_string());
+        sql.push_str(piece);
+    }
+}

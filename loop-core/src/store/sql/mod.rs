@@ -1,0 +1,130 @@
+//! Statements and their parameters: every text is `'static`, and every placeholder of a composed one is numbered here.
+
+mod columns;
+mod composed;
+mod list;
+mod update;
+
+use bytes::BytesMut;
+use postgres_types::{IsNull, Json, ToSql, Type};
+use serde::Serialize;
+
+pub(crate) use self::{
+    columns::Columns,
+    composed::{Composed, Within},
+    list::{KeyKind, NEWEST, Order, list},
+    update::{Target, Update, update, written, written_under},
+};
+use crate::{Entity, ProjectId};
+
+/// A parameter: a value of a type that every PostgreSQL knows, so that no statement waits for a look-up of types.
+pub(crate) type Bound<'a> = &'a dyn Value;
+
+/// A value that knows what it is on the wire.
+pub(crate) trait Value: ToSql + Sync {
+    /// Its type on the wire.
+    fn ty(&self) -> Type;
+}
+
+impl<T: Param> Value for T {
+    fn ty(&self) -> Type {
+        T::TYPE
+    }
+}
+
+/// A type that can be a parameter.
+pub trait Param: ToSql + Sync {
+    /// What it is on the wire.
+    const TYPE: Type;
+    /// What several of it are on the wire.
+    const ARRAY: Type;
+}
+
+macro_rules! param {
+    ($($rust:ty => $one:ident, $many:ident;)+) => {
+        $(impl Param for $rust {
+            const TYPE: Type = Type::$one;
+            const ARRAY: Type = Type::$many;
+        })+
+    };
+}
+
+param! {
+    &str => TEXT, TEXT_ARRAY;
+    String => TEXT, TEXT_ARRAY;
+    bool => BOOL, BOOL_ARRAY;
+    i16 => INT2, INT2_ARRAY;
+    i32 => INT4, INT4_ARRAY;
+    i64 => INT8, INT8_ARRAY;
+    f64 => FLOAT8, FLOAT8_ARRAY;
+}
+
+impl<T: Serialize + std::fmt::Debug + Sync> Param for Json<T> {
+    const TYPE: Type = Type::JSONB;
+    const ARRAY: Type = Type::JSONB_ARRAY;
+}
+
+impl<T: Param> Param for Option<T> {
+    const TYPE: Type = T::TYPE;
+    const ARRAY: Type = T::ARRAY;
+}
+
+impl<T: Param> Param for &T {
+    const TYPE: Type = T::TYPE;
+    const ARRAY: Type = T::ARRAY;
+}
+
+impl<T: Param> Param for Vec<T> {
+    const TYPE: Type = T::ARRAY;
+    const ARRAY: Type = T::ARRAY;
+}
+
+/// One parameter.
+pub(crate) fn bind<T: Param>(value: &T) -> Bound<'_> {
+    value
+}
+
+/// The parameters of a statement, in order, as `[Bound]`.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        &[$(&$value as $crate::store::sql::Bound<'_>),*]
+    };
+}
+pub(crate) use params;
+
+/// A statement, with what it speaks of for its errors. `$1` is always the scope: the executor binds it, so a statement that is about
+/// rows of a project and does not say `$1` stands out, and a test finds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Statement {
+    /// What it speaks of.
+    pub(crate) entity: Entity,
+    /// Its text.
+    pub(crate) sql: &'static str,
+}
+
+impl Statement {
+    pub(crate) const fn new(entity: Entity, sql: &'static str) -> Self {
+        Self { entity, sql }
+    }
+}
+
+/// The scope as a value of a parameter: null where the store is not bound to a project.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScopeParam<'a>(pub(crate) Option<&'a ProjectId>);
+
+impl Param for ScopeParam<'_> {
+    const TYPE: Type = Type::TEXT;
+    const ARRAY: Type = Type::TEXT_ARRAY;
+}
+
+impl ToSql for ScopeParam<'_> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.0.map(ProjectId::as_str).to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <&str as ToSql>::accepts(ty)
+    }
+
+    postgres_types::to_sql_checked!();
+}
