@@ -12,12 +12,11 @@ use loop_core::{
 async fn main() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     // The PostgreSQL inside the process lives as long as this value, and takes one connection.
-    let (store, _embedded) = match std::env::args().nth(1) {
-        Some(url) => (LoopStore::connect(&url).await?, None),
-        None => {
-            let embedded = Embedded::start(directory.path())?;
-            (LoopStore::builder(embedded.connection_string()).pool_size(1).connect().await?, Some(embedded))
-        }
+    let (store, _embedded) = if let Some(url) = std::env::args().nth(1) {
+        (LoopStore::connect(&url).await?, None)
+    } else {
+        let embedded = Embedded::start(directory.path())?;
+        (LoopStore::builder(embedded.connection_string()).pool_size(1).connect().await?, Some(embedded))
     };
     store.migrate().await?;
 

@@ -3,7 +3,7 @@
 //! `cargo run -p examples --example mount_router`, then `curl http://127.0.0.1:3000/hello` and `curl http://127.0.0.1:3000/loop/health`.
 
 use axum::{Router, routing::get};
-use loop_core::{LoopStore, NewIssue, PageRequest, embedded::Embedded};
+use loop_core::{IssueFilter, LoopStore, NewIssue, PageRequest, embedded::Embedded};
 use loop_http::{AppState, RouterOptions, ServeOptions, Webhooks};
 use tokio::net::TcpListener;
 
@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
         "/hello",
         get({
             let store = store.clone();
-            async move || match store.issues().list(&Default::default(), &PageRequest::first()).await {
+            async move || match store.issues().list(&IssueFilter::default(), &PageRequest::first()).await {
                 Ok(page) => format!("hello, there are {} issue(s)\n", page.data.len()),
                 Err(error) => format!("hello, but {error}\n"),
             }

@@ -31,6 +31,9 @@ pub fn github_headers(body: &[u8]) -> HeaderMap {
     HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (http::HeaderName::from_static("x-github-event"), HeaderValue::from_static("issues")),
-        (http::HeaderName::from_static("x-hub-signature-256"), signature.unwrap_or_else(|_| unreachable!("hexadecimal digits are a header"))),
+        (
+            http::HeaderName::from_static("x-hub-signature-256"),
+            signature.unwrap_or_else(|_| unreachable!("hexadecimal digits are a header")),
+        ),
     ])
 }

@@ -15,7 +15,7 @@
 //!
 //! - It serves **one connection at a time**: give a pool the size 1. A second client is refused with SQLSTATE `53300`.
 //! - Statements cannot be cancelled, and `statement_timeout` has no effect. What the client gave up runs on to its end.
-//! - There is no autovacuum, and no checkpoint while a connection is open: [`MAINTENANCE`] does both.
+//! - There is no autovacuum, and no checkpoint while a connection is open: [`LoopStore::maintain`] does both.
 //! - What was committed survives the death of the process at any moment, but nothing waits for the disk: after a power failure the
 //!   database may be lost. Keep what must not be lost on a server.
 
@@ -39,12 +39,7 @@ use std::{
 use pglite_oxide::Pglite;
 
 use self::{gate::Server, socket::Sockets};
-
-/// What PostgreSQL does by itself elsewhere: run it through the only connection now and then (every hour, every 100 000 writes), one
-/// statement at a time.
-///
-/// Without it the write-ahead log grows until the connection closes, and the planner knows nothing of the tables.
-pub const MAINTENANCE: [&str; 2] = ["VACUUM (ANALYZE)", "CHECKPOINT"];
+use crate::{Entity, Error, LoopStore};
 
 /// A running PostgreSQL whose data lives in one directory.
 ///
@@ -148,5 +143,26 @@ fn lock(dir: &Path) -> Result<File, EmbeddedError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(EmbeddedError::Locked { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(EmbeddedError::Io { doing: "lock", path, source }),
+    }
+}
+
+impl LoopStore {
+    /// Does what a PostgreSQL server does by itself, and the embedded one does not: vacuums and analyzes the tables, and writes a
+    /// checkpoint. Without it the write-ahead log grows until the connection closes, and the planner knows nothing of the tables. Call it
+    /// every few minutes; nothing else runs meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the connection does not come free in time, or breaks.
+    pub async fn maintain(&self) -> Result<(), Error> {
+        let mut connection = self.take_connection().await?;
+        connection.occupy();
+        // One at a time: several in one message would be a transaction, in which neither may run.
+        for statement in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
+            let done = connection.object_mut()?.batch_execute(statement).await;
+            done.map_err(|error| Error::from_driver(Entity::Migration, error))?;
+        }
+        connection.release();
+        Ok(())
     }
 }

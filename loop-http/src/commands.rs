@@ -95,7 +95,14 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     tracing::info!(%address, "listening");
     let router = loop_http::router(config.state(opened.store.clone()), &config.router);
-    let finished = loop_http::serve(listener, router, &config.serve, stop).await;
+    let served = loop_http::serve(listener, router, &config.serve, stop);
+    #[cfg(feature = "embedded")]
+    let finished = tokio::select! {
+        finished = served => finished,
+        never = maintain(&opened) => match never {},
+    };
+    #[cfg(not(feature = "embedded"))]
+    let finished = served.await;
     if finished {
         tracing::info!("stopped");
     } else {
@@ -103,6 +110,21 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     opened.store.close();
     Ok(())
+}
+
+/// Looks after the PostgreSQL inside the process, if there is one, for as long as the server runs.
+#[cfg(feature = "embedded")]
+async fn maintain(opened: &Opened) -> std::convert::Infallible {
+    const EVERY: std::time::Duration = std::time::Duration::from_mins(10);
+    if !opened.is_embedded() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if let Err(error) = opened.store.maintain().await {
+            tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "looking after the embedded database");
+        }
+    }
 }
 
 /// Prints what a newcomer needs: an admin key, the one time it is shown, and requests to paste.

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loop_core::embedded::{Embedded, EmbeddedError, MAINTENANCE};
+use loop_core::{
+    LoopStore, NewIssue,
+    embedded::{Embedded, EmbeddedError},
+};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_postgres::{Client, Config, NoTls, config::Host, error::SqlState};
@@ -82,9 +85,6 @@ async fn one_server_at_a_time_uses_a_directory_and_what_was_committed_stays() {
     let again = start(&dir).await;
     let (client, _) = connect(&again).await.unwrap();
     assert_eq!(count(&client).await, 1000);
-    for statement in MAINTENANCE {
-        client.batch_execute(statement).await.unwrap();
-    }
 }
 
 #[tokio::test]
@@ -167,4 +167,17 @@ async fn only_this_user_reaches_it_however_long_the_path_is() {
         drop(database);
         assert!(!sockets.exists());
     }
+}
+
+#[tokio::test]
+async fn looking_after_it_keeps_what_is_there_and_lets_go_of_the_connection() {
+    let dir = TempDir::new().unwrap();
+    let database = start(&dir).await;
+    let store = LoopStore::builder(database.connection_string()).pool_size(1).connect().await.unwrap();
+    store.migrate().await.unwrap();
+    let issue = store.issues().create(NewIssue::titled("Stay".parse().unwrap())).await.unwrap();
+    store.maintain().await.unwrap();
+    assert_eq!(store.issues().get(&issue.id).await.unwrap(), issue);
+    let analyzed = store.raw("SELECT reltuples FROM pg_class WHERE relname = 'issues'").await.unwrap();
+    assert_eq!(analyzed, [[Some("1".to_owned())]]);
 }

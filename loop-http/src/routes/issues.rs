@@ -5,7 +5,8 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use loop_core::{
-    Entity, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType, LabelId, LoopStore, NewIssue, Page,
+    Entity, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType, LabelId, LoopStore, NewIssue,
+    Page, Text,
 };
 
 use super::{Answer, Created, answer, created};
@@ -81,7 +82,8 @@ impl FromQuery for IssueFilter {
         if let Some(parent) = query.one("parentId") {
             filter = filter.with_parent(parent);
         }
-        if let Some(text) = query.one("q") {
+        // A search field that was left empty asks for nothing in particular.
+        if let Some(text) = query.one::<Text>("q").filter(|text| !text.as_str().trim().is_empty()) {
             filter = filter.with_text(text);
         }
         if let Some(time) = query.one("createdAfter") {
