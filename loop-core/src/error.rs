@@ -218,11 +218,12 @@ fn classify(db: &DbError) -> Class {
         return Class::Conflict("concurrent_change");
     }
     // Connection exceptions, lack of resources, a server going down or starting, and statements cancelled by a timeout.
-    // 25006 is what a primary answers that has just become a standby.
+    // 25006 is what a primary answers that has just become a standby; a table that is not there waits for a migration.
     let unavailable = code.code().starts_with("08")
         || code.code().starts_with("53")
         || code.code().starts_with("57P0")
-        || [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION].contains(code);
+        || [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::UNDEFINED_TABLE]
+            .contains(code);
     if unavailable { Class::Unavailable } else { Class::Other }
 }
 

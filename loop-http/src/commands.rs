@@ -43,6 +43,7 @@ struct Opened {
 }
 
 impl Opened {
+    #[cfg_attr(not(feature = "embedded"), expect(clippy::unused_self, reason = "the other build looks at it"))]
     fn is_embedded(&self) -> bool {
         #[cfg(feature = "embedded")]
         return self.embedded.is_some();

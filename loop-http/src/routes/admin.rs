@@ -19,5 +19,7 @@ async fn migrate(State(state): State<AppState>, parts: Parts) -> Answer<Migratio
         state.limits().failed_authentication(client_address(&parts.extensions))?;
         return Err(ApiError::bearer_required("Invalid admin secret"));
     }
-    answer(state.store().migrate().await?)
+    // On a task of its own: a caller that does not wait for the end, or waits longer than a request may take, does not roll it back.
+    let migrating = tokio::spawn(async move { state.store().migrate().await });
+    answer(migrating.await.map_err(|_| ApiError::internal())??)
 }

@@ -33,6 +33,9 @@ async fn slow_connections_are_closed() {
         assert!(wire.is_closed_within(SOON).await, "{beginning:?}");
         assert!(started.elapsed() >= SHORT, "{beginning:?}");
     }
+    // One that never says anything is closed where HTTP/2 is spoken, too.
+    let both = self::server(ServeOptions { header_timeout: SHORT, http2: true, ..ServeOptions::default() }).await;
+    assert!(Wire::connect(both.address).await.is_closed_within(SOON).await);
     // A byte now and then does not help.
     let mut wire = Wire::connect(server.address).await;
     let mut sent = 0;

@@ -103,8 +103,8 @@ async fn through_a_line(app: &TestApp) -> (Line, Server, Caller) {
     let line = Line::to(app.db.url()).await;
     let store = LoopStore::builder(&line.url)
         .pool_size(4)
-        .connect_timeout(Duration::from_millis(500))
-        .wait_timeout(Duration::from_millis(500))
+        .connect_timeout(Duration::from_secs(2))
+        .wait_timeout(Duration::from_secs(2))
         .statement_timeout(Duration::from_secs(2))
         .build()
         .unwrap();
@@ -150,7 +150,7 @@ async fn a_database_that_says_nothing_is_unavailable_soon() {
     line.silent.store(true, Ordering::SeqCst);
     let started = Instant::now();
     unavailable(&caller.get("/api/v1/issues").await);
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(15));
     line.silent.store(false, Ordering::SeqCst);
     caller.get("/api/v1/issues").await.ok();
 }
@@ -179,9 +179,10 @@ async fn a_statement_that_waits_too_long_is_unavailable_and_leaves_no_trace() {
     let connection = tokio::spawn(connection);
     client.batch_execute("BEGIN; SELECT FROM issues FOR UPDATE").await.unwrap();
     unavailable(&caller.patch(&path, json!({ "title": "late" })).await);
+    // The statement is cancelled beside the answer.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     client.batch_execute("ROLLBACK").await.unwrap();
     connection.abort();
-    tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(caller.get(&path).await.ok()["title"], "locked");
     drop(server);
 }

@@ -47,6 +47,8 @@ async fn filtered() {
         ("q=checkout+or+blank".to_owned(), vec![1, 0]),
         (format!("q={}", encoded("\"login page is\"")), vec![0]),
         ("q=nowhere".to_owned(), vec![]),
+        ("q=".to_owned(), vec![2, 1, 0]),
+        ("q=+&status=open".to_owned(), vec![0]),
         (format!("q={}", encoded("'); DROP TABLE issues; --")), vec![]),
         (format!("createdAfter={middle}"), vec![2]),
         (format!("createdBefore={middle}"), vec![0]),
