@@ -120,7 +120,7 @@ impl Embedded {
         Ok(Self { url, _server: server })
     }
 
-    /// Where to connect, for tokio-postgres and for [`LoopStore`](crate::LoopStore) with a pool of **one** connection.
+    /// Where to connect, for tokio-postgres and for [`LoopStore`] with a pool of **one** connection.
     ///
     /// On Unix it names a socket that only this user can open; elsewhere it is a port on the loopback interface.
     pub fn connection_string(&self) -> &str {
