@@ -30,7 +30,7 @@ CREATE TABLE issues (
     CONSTRAINT issues_completed_at_check CHECK ((status IN ('resolved', 'closed')) = (completed_at IS NOT NULL))
 );
 COMMENT ON COLUMN issues.number IS 'For people; ascending, with gaps.';
-COMMENT ON COLUMN issues.parent_id IS 'One level deep: held by the trigger issues_parent_check.';
+COMMENT ON COLUMN issues.parent_id IS 'One level deep: held by the triggers issues_parent_insert_check and issues_parent_update_check.';
 COMMENT ON COLUMN issues.signal_payload IS 'What the signal said; not read by lists.';
 COMMENT ON COLUMN issues.completed_at IS 'When the status became resolved or closed; null in every other status.';
 
@@ -74,13 +74,15 @@ CREATE TRIGGER issues_parent_update_check BEFORE UPDATE OF parent_id ON issues
 CREATE TABLE labels (
     id         text           NOT NULL CONSTRAINT labels_pkey PRIMARY KEY,
     name       text           NOT NULL CONSTRAINT labels_name_check CHECK (char_length(name) BETWEEN 1 AND 100),
+    name_key   text           NOT NULL,
     color      text           NOT NULL CONSTRAINT labels_color_check CHECK (char_length(color) BETWEEN 1 AND 50),
     created_at timestamptz(3) NOT NULL DEFAULT now(),
     updated_at timestamptz(3) NOT NULL DEFAULT now(),
     deleted_at timestamptz(3)
 );
 COMMENT ON TABLE labels IS 'Shared by all projects.';
-CREATE UNIQUE INDEX labels_name_key ON labels (lower(name)) WHERE deleted_at IS NULL;
+COMMENT ON COLUMN labels.name_key IS 'The name in lower case, as Unicode has it. Not lower(name): that depends on the locale of the database.';
+CREATE UNIQUE INDEX labels_name_key ON labels (name_key) WHERE deleted_at IS NULL;
 CREATE INDEX labels_created_at_idx ON labels (created_at DESC, id DESC) WHERE deleted_at IS NULL;
 
 CREATE TABLE issue_labels (
@@ -90,6 +92,16 @@ CREATE TABLE issue_labels (
     CONSTRAINT issue_labels_pkey PRIMARY KEY (issue_id, label_id)
 );
 CREATE INDEX issue_labels_label_id_idx ON issue_labels (label_id);
+
+-- Called for an issue's row that the calling statement has just locked. What is in here sees what was committed while that waited, so of
+-- two callers at once the second one's labels hold, and not both.
+CREATE FUNCTION issue_labels_replace(issue text, labels text[]) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM issue_labels AS l WHERE l.issue_id = issue AND l.label_id <> ALL (labels);
+    INSERT INTO issue_labels (issue_id, label_id) SELECT issue, wanted.id FROM unnest(labels) AS wanted (id) ON CONFLICT DO NOTHING;
+    RETURN true;
+END
+$$;
 
 CREATE TABLE issue_relations (
     id               text           NOT NULL CONSTRAINT issue_relations_pkey PRIMARY KEY,

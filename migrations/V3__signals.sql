@@ -37,3 +37,13 @@ COMMENT ON TABLE deliveries IS 'What was taken in, by its provider''s name for i
 COMMENT ON COLUMN deliveries.project IS 'The project it was delivered to; empty for none. The same event sent to two projects is two deliveries.';
 COMMENT ON COLUMN deliveries.attempts IS 'How often it arrived.';
 CREATE INDEX deliveries_signal_id_idx ON deliveries (signal_id);
+
+-- A signal belongs where its issue does.
+CREATE FUNCTION issues_move_signals() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE signals SET project_id = NEW.project_id, updated_at = now() WHERE issue_id = NEW.id;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER issues_move_signals AFTER UPDATE OF project_id ON issues
+    FOR EACH ROW WHEN (NEW.project_id IS DISTINCT FROM OLD.project_id) EXECUTE FUNCTION issues_move_signals();

@@ -217,6 +217,10 @@ fn classify(db: &DbError) -> Class {
     if *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE {
         return Class::Conflict("concurrent_change");
     }
+    // It has no code of its own, and its text is not translated.
+    if db.message() == "tsquery stack too small" {
+        return Class::Rule("q", "Cannot be searched for");
+    }
     // Connection exceptions, lack of resources, a server going down or starting, and statements cancelled by a timeout.
     // 25006 is what a primary answers that has just become a standby; a table that is not there waits for a migration.
     let unavailable = code.code().starts_with("08")

@@ -24,6 +24,9 @@ const TABLE_EXISTS: Statement =
 
 const APPLIED: Statement = Statement::new(Entity::Migration, "-- migrations.applied\nSELECT version FROM loop_migrations ORDER BY version");
 
+/// The schema may be chosen by name or be the user's own: both are the same lock.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('loop_migrations.' || coalesce($1, current_schema(), ''), 0))";
+
 /// What a run of the migrations did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct MigrationReport {
@@ -85,8 +88,7 @@ async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&st
     // A transaction's lock, because a session's own would stay behind on a pooler's connection. Waiting for another migrator is no
     // reason to give up soon, and neither is a migration that takes its time.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
-    let lock = format!("{TABLE}.{}", schema.unwrap_or_default());
-    transaction.query_typed("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[(&lock, Type::TEXT)]).await.map_err(failed)?;
+    transaction.query_typed(LOCK, &[(&schema, Type::TEXT)]).await.map_err(failed)?;
     if let Some(schema) = schema {
         // The builder lets only letters, digits and underscores through.
         transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await.map_err(failed)?;

@@ -115,6 +115,13 @@ texts! {
     Slug 1..=200, slug_form;
 }
 
+impl LabelName {
+    /// What names are compared by: two labels of one key have the same name.
+    pub(crate) fn key(&self) -> String {
+        self.0.to_lowercase()
+    }
+}
+
 impl From<Word> for Text {
     fn from(word: Word) -> Self {
         Self(word.0)
@@ -125,9 +132,10 @@ impl Title {
     /// The longest title, in characters.
     pub const MAX_CHARS: usize = 500;
 
-    /// A title made of any text: cut at 500 characters; NUL characters are left out; `fallback` serves for nothing at all.
+    /// A title made of any text: cut at 500 characters; control characters, which would forge lines, become spaces; `fallback` serves for
+    /// nothing at all.
     pub(crate) fn cut(text: &str, fallback: &'static str) -> Self {
-        let cut: String = text.chars().filter(|char| *char != '\0').take(Self::MAX_CHARS).collect();
+        let cut: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(Self::MAX_CHARS).collect();
         Self(if cut.is_empty() { fallback.to_owned() } else { cut })
     }
 }

@@ -68,7 +68,9 @@ async fn open(config: &Config) -> anyhow::Result<Opened> {
 #[cfg(feature = "embedded")]
 async fn open_embedded(config: &Config) -> anyhow::Result<Opened> {
     let embedded = loop_core::embedded::Embedded::start(&config.database.data_dir)?;
-    let store = LoopStore::builder(embedded.connection_string()).pool_size(1).connect().await.context("the embedded database")?;
+    // It serves one connection, whatever size of pool is asked for.
+    let builder = config.database.builder(embedded.connection_string()).pool_size(1);
+    let store = builder.connect().await.context("the embedded database")?;
     store.migrate().await.context("migrating the embedded database")?;
     Ok(Opened { store, embedded: Some(embedded) })
 }

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use http::HeaderValue;
 use loop_core::{
-    Error, LoopStore, StatementMode,
+    Error, LoopStore, StatementMode, StoreBuilder,
     webhook::{GithubVerifier, PosthogVerifier, SecretError, Secrets, SentryVerifier},
 };
 use sha2::{Digest as _, Sha256};
@@ -65,6 +65,11 @@ impl Database {
     ///
     /// As [`loop_core::StoreBuilder::build`].
     pub fn store(&self, url: &str) -> Result<LoopStore, Error> {
+        self.builder(url).build()
+    }
+
+    /// The settings of a store over the database that the connection string names.
+    pub fn builder(&self, url: &str) -> StoreBuilder {
         let mut builder = LoopStore::builder(url);
         if let Some(size) = self.pool_size {
             builder = builder.pool_size(size);
@@ -75,7 +80,7 @@ impl Database {
         if let Some(schema) = &self.schema {
             builder = builder.schema(schema);
         }
-        builder.build()
+        builder
     }
 }
 
@@ -162,7 +167,7 @@ impl Config {
         let defaults = (RouterOptions::default(), ServeOptions::default());
         let config = Self {
             database: Database {
-                url: reader.text("DATABASE_URL"),
+                url: reader.database_url(),
                 data_dir: reader.text("LOOP_DATA_DIR").unwrap_or_else(|| "./.loop".to_owned()).into(),
                 pool_size: reader.check("LOOP_POOL_SIZE", "a whole number from 1 to 1000", |text| {
                     text.parse().ok().filter(|size| (1..=1000).contains(size))
@@ -175,8 +180,8 @@ impl Config {
                         _ => None,
                     })
                     .flatten(),
-                schema: reader.check("LOOP_SCHEMA", "1 to 63 letters, digits and underscores", |text| {
-                    let plain = text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                schema: reader.check("LOOP_SCHEMA", "1 to 63 letters, digits, underscores and hyphens", |text| {
+                    let plain = text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
                     plain.then(|| text.to_owned())
                 }),
             },
@@ -233,6 +238,18 @@ impl Config {
         if reader.wrong.is_empty() { Ok(config) } else { Err(ConfigError(reader.wrong)) }
     }
 
+    /// Begins to write logs, to standard error: what a command answers is on standard output. Does nothing where logs are written already.
+    pub fn init_logs(&self) {
+        let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::new(&self.log));
+        let begun = if self.log_json {
+            builder.json().flatten_event(true).try_init()
+        } else {
+            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+        };
+        // The host that mounts the router may have its own.
+        drop(begun);
+    }
+
     /// What the routes share, over this store.
     pub fn state(&self, store: LoopStore) -> AppState {
         AppState::new(store, self.webhooks.clone(), self.admin_secret.clone())
@@ -263,6 +280,14 @@ impl<V: Fn(&str) -> Option<Result<String, ()>>> Reader<V> {
             return None;
         };
         Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// The one variable that may not be empty: a secret that was not filled in must not start an empty database of its own.
+    fn database_url(&mut self) -> Option<String> {
+        if (self.variables)("DATABASE_URL").is_some_and(|text| text.is_ok_and(|text| text.trim().is_empty())) {
+            self.wrong.push("DATABASE_URL: must not be empty; leave it out for the embedded database".to_owned());
+        }
+        self.text("DATABASE_URL")
     }
 
     fn check<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {

@@ -51,7 +51,29 @@ pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, 
     }
 }
 
-impl<'a> Fields<'a> {
+/// Reads the object that a field holds. Its fields are named after the field, as in `hypothesis.statement`.
+pub(crate) fn object<T: FromFields>(json: &str, name: &str) -> Result<T, Details> {
+    read_item(json, format!("{name}."))
+}
+
+/// Reads the list of objects that a field holds. Their fields are named after the field and the place, as in `commits[1].sha`.
+pub(crate) fn objects<T: FromFields>(json: &str, name: &str) -> Result<Vec<T>, Details> {
+    let mut wrong = Details::default();
+    let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(json) else {
+        wrong.field(name, "Must be a list");
+        return Err(wrong);
+    };
+    let mut read = Vec::with_capacity(items.len());
+    for (place, item) in items.into_iter().enumerate() {
+        match object(item.get(), &format!("{name}[{place}]")) {
+            Ok(value) => read.push(value),
+            Err(details) => wrong.field_errors.extend(details.field_errors),
+        }
+    }
+    if wrong.is_empty() { Ok(read) } else { Err(wrong) }
+}
+
+impl Fields<'_> {
     /// A field that must be there.
     pub(crate) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let Some(raw) = self.unread.remove(name) else {
@@ -87,9 +109,36 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field's JSON text, unread.
-    pub(crate) fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
-        self.unread.remove(name)
+    /// A field that need not be there, and may be null, whose parts are read by [`object`] or [`objects`].
+    pub(crate) fn optional_by<T>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
+        match self.patch_by(name, read) {
+            Patch::Set(value) => Some(value),
+            Patch::Keep | Patch::Clear => None,
+        }
+    }
+
+    /// The same field of a partial update: absent keeps, null clears.
+    pub(crate) fn patch_by<T>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Patch<T> {
+        match self.unread.remove(name) {
+            None => Patch::Keep,
+            Some(raw) if raw.get() == "null" => Patch::Clear,
+            Some(raw) => match read(raw.get(), name) {
+                Ok(value) => Patch::Set(value),
+                Err(wrong) => {
+                    self.complain_all(wrong);
+                    Patch::Keep
+                }
+            },
+        }
+    }
+
+    /// A field that must be there, whose parts are read by [`object`] or [`objects`].
+    pub(crate) fn required_by<T>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
+        let Some(raw) = self.unread.remove(name) else {
+            self.complain(name, "Required");
+            return None;
+        };
+        read(raw.get(), name).map_err(|wrong| self.complain_all(wrong)).ok()
     }
 
     /// Notes what is wrong with a field.

@@ -5,7 +5,6 @@ mod example;
 
 use clap::{Parser, Subcommand};
 use loop_http::Config;
-use tracing_subscriber::{EnvFilter, fmt};
 
 /// Loop: signals become triaged issues in PostgreSQL.
 ///
@@ -39,7 +38,7 @@ fn main() -> std::process::ExitCode {
             return 2.into();
         }
     };
-    init_logs(&config);
+    config.init_logs();
     let run = || -> anyhow::Result<()> {
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
@@ -56,15 +55,5 @@ fn main() -> std::process::ExitCode {
             eprintln!("loop-http: {error:#}");
             1.into()
         }
-    }
-}
-
-/// Logs go to standard error: what a command answers is on standard output.
-fn init_logs(config: &Config) {
-    let builder = fmt().with_writer(std::io::stderr).with_env_filter(EnvFilter::new(&config.log));
-    if config.log_json {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
     }
 }

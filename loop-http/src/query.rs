@@ -21,6 +21,7 @@ pub(crate) struct List<T>(pub(crate) T, pub(crate) PageRequest);
 pub(crate) struct Query {
     unread: BTreeMap<String, Vec<String>>,
     wrong: Details,
+    malformed_cursor: bool,
 }
 
 impl Query {
@@ -29,7 +30,7 @@ impl Query {
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             unread.entry(name.into_owned()).or_default().push(value.into_owned());
         }
-        Self { unread, wrong: Details::default() }
+        Self { unread, wrong: Details::default(), malformed_cursor: false }
     }
 
     /// A parameter's text. It can be given once.
@@ -63,7 +64,11 @@ impl Query {
 
     /// As [`finish`](Self::finish), where parameters that were not read are nobody's fault.
     pub(crate) fn finish_known(self) -> Result<(), ApiError> {
-        if self.wrong.is_empty() { Ok(()) } else { Err(ApiError::validation(self.wrong)) }
+        match (self.wrong.is_empty(), self.malformed_cursor) {
+            (false, _) => Err(ApiError::validation(self.wrong)),
+            (true, true) => Err(loop_core::Error::MalformedCursor.into()),
+            (true, false) => Ok(()),
+        }
     }
 
     fn value<T: FromStr<Err: Display>>(&mut self, name: &str, text: &str) -> Option<T> {
@@ -71,7 +76,7 @@ impl Query {
     }
 
     /// `limit`, `cursor` or `offset`, and `total`.
-    fn page(&mut self) -> Result<PageRequest, ApiError> {
+    fn page(&mut self) -> PageRequest {
         let limit = self.text("limit").map_or_else(Limit::default, |text| {
             text.parse().ok().and_then(Limit::new).unwrap_or_else(|| {
                 self.wrong.field("limit", format!("Must be a whole number from 1 to {}", Limit::MAX));
@@ -84,7 +89,13 @@ impl Query {
             self.wrong.field("offset", "Cannot be given together with cursor");
         }
         let start = match (cursor, offset.as_deref().map(str::parse)) {
-            (Some(cursor), _) => Start::After(Cursor::parse(&cursor)?),
+            (Some(cursor), _) => Cursor::parse(&cursor).map_or_else(
+                |_| {
+                    self.malformed_cursor = true;
+                    Start::First
+                },
+                Start::After,
+            ),
             (None, Some(Ok(offset))) => Start::Offset(offset),
             (None, Some(Err(_))) => {
                 self.wrong.field("offset", format!("Must be a whole number from 0 to {}", u32::MAX));
@@ -100,7 +111,7 @@ impl Query {
                 false
             }
         };
-        Ok(PageRequest { limit, start, total })
+        PageRequest { limit, start, total }
     }
 }
 
@@ -115,7 +126,7 @@ impl<S: Sync, T: FromQuery> FromRequestParts<S> for List<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let mut query = Query::parse(parts.uri.query().unwrap_or_default());
         let filter = T::from_query(&mut query);
-        let page = query.page()?;
+        let page = query.page();
         query.finish()?;
         Ok(Self(filter, page))
     }

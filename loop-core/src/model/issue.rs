@@ -340,6 +340,17 @@ impl std::str::FromStr for IssueSort {
     }
 }
 
+/// A search without hyphens that stand before no word: each would be a "not", and PostgreSQL refuses too many of them.
+fn searchable(text: &str) -> String {
+    let mut chars = text.chars().peekable();
+    let mut kept = String::with_capacity(text.len());
+    while let Some(char) = chars.next() {
+        let before_word = chars.peek().is_some_and(|next| next.is_alphanumeric() || *next == '"');
+        kept.push(if char == '-' && !before_word { ' ' } else { char });
+    }
+    kept
+}
+
 /// Which issues a list holds: those that match everything that is set. An empty vector is not set.
 #[derive(Debug, Clone, Default)]
 pub struct IssueFilter {
@@ -349,7 +360,7 @@ pub struct IssueFilter {
     pub(crate) project_id: Option<ProjectId>,
     pub(crate) label_id: Option<LabelId>,
     pub(crate) parent_id: Option<IssueId>,
-    pub(crate) text: Option<Text>,
+    pub(crate) text: Option<String>,
     pub(crate) created_after: Option<Timestamp>,
     pub(crate) created_before: Option<Timestamp>,
     pub(crate) sort: IssueSort,
@@ -394,7 +405,7 @@ impl IssueFilter {
 
     /// Only those whose title or description has these words, in the manner of a web search: `"a phrase"`, `or`, `-without`.
     pub fn with_text(mut self, text: Text) -> Self {
-        self.text = Some(text);
+        self.text = Some(searchable(&text.into_string()));
         self
     }
 

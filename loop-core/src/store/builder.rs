@@ -96,7 +96,12 @@ impl StoreBuilder {
             tracing::warn!("connection string: {warning}");
         }
         let mode = self.statement_mode.unwrap_or(parsed.mode);
-        let schema = self.schema.or(parsed.schema);
+        // A schema that comes with the string, as Prisma writes it, is not reason enough to refuse the string.
+        let dropped = parsed.schema.as_ref().filter(|_| self.schema.is_none() && mode == StatementMode::Unnamed);
+        if dropped.is_some_and(|schema| schema != "public") {
+            tracing::warn!("connection string: the setting schema has no effect behind a transaction pooler and was left out");
+        }
+        let schema = if dropped.is_some() { None } else { self.schema.or(parsed.schema) };
         let pool_size = self.pool_size.or(parsed.pool_size).unwrap_or(Self::DEFAULT_POOL_SIZE);
         if pool_size == 0 {
             return Err(configuration("pool size", "must be at least 1"));
@@ -148,9 +153,9 @@ fn session_options(
     statement_timeout: Duration,
 ) -> Result<(), Error> {
     if let Some(schema) = schema {
-        let plain = |char: char| char.is_ascii_alphanumeric() || char == '_';
+        let plain = |char: char| char.is_ascii_alphanumeric() || ['_', '-'].contains(&char);
         if schema.is_empty() || schema.len() > 63 || !schema.chars().all(plain) {
-            return Err(configuration("schema", "must be 1 to 63 letters, digits and underscores"));
+            return Err(configuration("schema", "must be 1 to 63 letters, digits, underscores and hyphens"));
         }
         if mode == StatementMode::Unnamed {
             return Err(configuration(

@@ -204,6 +204,10 @@ mod tests {
         assert_eq!(parsed.config.get_options(), Some("-c geqo=off"));
         assert_eq!(parsed.mode, StatementMode::Prepared);
 
+        // As Prisma writes it for Supabase.
+        let prisma = "postgres://u:p@h:6543/db?pgbouncer=true&schema=public";
+        super::super::StoreBuilder::new(prisma).build().unwrap_or_else(|error| panic!("{error}"));
+
         let neon = parse("postgresql://u:p@ep-cool-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require");
         assert_eq!(neon.map(|parsed| parsed.mode).ok(), Some(StatementMode::Unnamed));
     }

@@ -351,7 +351,7 @@ impl Issues<'_> {
         sql::update(self.on, update, id, read).await
     }
 
-    /// Deletes an issue, which hides it everywhere. Its children stay, without a parent.
+    /// Deletes an issue, which hides it everywhere. Its children stay; they name it as their parent still, and show none.
     ///
     /// # Errors
     ///
@@ -376,10 +376,5 @@ fn replace_labels<'a>(update: &mut Update<'a>, labels: &'a Vec<LabelId>) {
          WHERE NOT EXISTS (SELECT FROM labels AS l WHERE l.id = wanted.id AND l.deleted_at IS NULL))",
         &[bind(labels)],
     );
-    update.then(
-        ", detached AS (DELETE FROM issue_labels AS l USING written WHERE l.issue_id = written.id AND l.label_id <> ALL (?::text[])), \
-         attached AS (INSERT INTO issue_labels (issue_id, label_id) \
-         SELECT written.id, wanted.id FROM written, unnest(?::text[]) AS wanted (id) ON CONFLICT DO NOTHING)",
-        &[bind(labels), bind(labels)],
-    );
+    update.returning(", issue_labels_replace(t.id, ?::text[])", &[bind(labels)]);
 }

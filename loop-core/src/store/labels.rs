@@ -4,7 +4,7 @@ use super::{
     executor::Executor,
     sql::{self, Columns, Composed, NEWEST, Statement, Target, Update, Within, params},
 };
-use crate::{Entity, Error, IssueId, Label, LabelId, LabelPatch, NewLabel, Page, PageRequest};
+use crate::{Entity, Error, IssueId, Label, LabelId, LabelName, LabelPatch, NewLabel, Page, PageRequest};
 
 macro_rules! label_columns {
     () => {
@@ -15,8 +15,10 @@ macro_rules! label_columns {
 const GET: Statement =
     label(concat!("-- labels.get\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.id = $2 AND t.deleted_at IS NULL"));
 
-const CREATE: Statement =
-    label(concat!("-- labels.create\nINSERT INTO labels AS t (id, name, color) VALUES ($2, $3, $4) RETURNING ", label_columns!()));
+const CREATE: Statement = label(concat!(
+    "-- labels.create\nINSERT INTO labels AS t (id, name, color, name_key) VALUES ($2, $3, $4, $5) RETURNING ",
+    label_columns!()
+));
 
 const DELETE: Statement =
     label("-- labels.delete\nUPDATE labels SET deleted_at = now(), updated_at = now() WHERE id = $2 AND deleted_at IS NULL RETURNING id");
@@ -38,7 +40,7 @@ pub(crate) const OF_ISSUE: Statement = label(concat!(
     label_columns!(),
     " FROM issue_labels AS l JOIN labels AS t ON t.id = l.label_id AND t.deleted_at IS NULL
       JOIN issues AS i ON i.id = l.issue_id AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)
-      WHERE l.issue_id = $2 ORDER BY lower(t.name), t.id"
+      WHERE l.issue_id = $2 ORDER BY t.name_key, t.id"
 ));
 
 const ATTACH: Statement = label(
@@ -116,7 +118,7 @@ impl Labels<'_> {
     /// [`Error::Conflict`] when a living label has the name, in whatever case.
     pub async fn create(&self, new: NewLabel) -> Result<Label, Error> {
         let NewLabel { name, color } = new;
-        read_row(&self.on.one(CREATE, params![LabelId::new(), name, color]).await?)
+        read_row(&self.on.one(CREATE, params![LabelId::new(), name, color, name.key()]).await?)
     }
 
     /// Changes a label.
@@ -126,8 +128,10 @@ impl Labels<'_> {
     /// [`Error::NotFound`] when there is none, [`Error::Conflict`] when another living label has the name.
     pub async fn update(&self, id: &LabelId, patch: LabelPatch) -> Result<Label, Error> {
         let LabelPatch { name, color } = patch;
+        let key = name.as_ref().map(LabelName::key);
         let mut update = Update::of(UPDATE, id);
         update.set("name", "?", name.as_ref());
+        update.set("name_key", "?", key.as_ref());
         update.set("color", "?", color.as_ref());
         sql::update(self.on, update, id, read).await
     }

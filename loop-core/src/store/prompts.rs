@@ -48,6 +48,14 @@ macro_rules! of_template {
     };
 }
 
+/// The reviews of a version that are about issues within the scope.
+macro_rules! visible_reviews {
+    () => {
+        " JOIN prompt_reviews AS r ON r.version_id = v.id AND r.deleted_at IS NULL
+          JOIN issues AS i ON i.id = r.issue_id AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)"
+    };
+}
+
 const GET: Statement =
     template(concat!("-- templates.get\nSELECT ", template_columns!(), " FROM prompt_templates AS t WHERE ", template_row!()));
 
@@ -138,20 +146,11 @@ SELECT ",
 const GET_VERSION: Statement =
     version(concat!("-- versions.get\nSELECT ", version_columns!(), of_template!(), " WHERE ", template_row!(), " AND v.id = $3"));
 
-const LIST_REVIEWS: Statement = review(concat!(
-    "-- reviews.list\nSELECT ",
-    review_columns!(),
-    of_template!(),
-    " JOIN prompt_reviews AS r ON r.version_id = v.id AND r.deleted_at IS NULL WHERE ",
-    template_row!()
-));
+const LIST_REVIEWS: Statement =
+    review(concat!("-- reviews.list\nSELECT ", review_columns!(), of_template!(), visible_reviews!(), " WHERE ", template_row!()));
 
-const COUNT_REVIEWS: Statement = review(concat!(
-    "-- reviews.count\nSELECT count(*)",
-    of_template!(),
-    " JOIN prompt_reviews AS r ON r.version_id = v.id AND r.deleted_at IS NULL WHERE ",
-    template_row!()
-));
+const COUNT_REVIEWS: Statement =
+    review(concat!("-- reviews.count\nSELECT count(*)", of_template!(), visible_reviews!(), " WHERE ", template_row!()));
 
 const CREATE_REVIEW: Statement = review(concat!(
     "-- reviews.create

@@ -81,7 +81,8 @@ const FIRST_ARRIVALS: Statement = signal(concat!(
     signal_columns!(),
     ", ",
     issue_columns!(),
-    " FROM signals AS s JOIN issues AS t ON t.id = s.issue_id WHERE s.id = ANY ($2::text[]) AND ($1::text IS NULL OR s.project_id = $1)"
+    " FROM signals AS s JOIN issues AS t ON t.id = s.issue_id WHERE s.id = ANY ($2::text[])
+      AND ($1::text IS NULL OR (s.project_id = $1 AND t.project_id = $1))"
 ));
 
 /// The fixed statements.
@@ -216,8 +217,9 @@ impl Signals<'_> {
         let mut seen = vec![false; answer_of.len()];
         let mut ingested = Vec::with_capacity(places.len());
         for item in places {
-            // The last use of an answer could move it, but most answers are used once, and repeats within a batch are rare.
-            let mut answer = done.get(&answer_of[item]).cloned().ok_or_else(gone)?;
+            // A first arrival that was moved to another project since is not there for a store that is bound to this one. The last use of an
+            // answer could move it, but most answers are used once, and repeats within a batch are rare.
+            let mut answer = done.get(&answer_of[item]).cloned().ok_or_else(|| Error::not_found(Entity::Signal, &answer_of[item]))?;
             answer.redelivered |= std::mem::replace(&mut seen[item], true);
             ingested.push(answer);
         }

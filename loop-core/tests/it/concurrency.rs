@@ -279,3 +279,28 @@ async fn changes_to_one_issue_at_once_are_all_made() {
     assert_eq!(after.labels.len(), 8);
     assert!(after.issue.title.as_str().len() == 1 && after.issue.description.is_some(), "no change undid another's");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a PostgreSQL server"]
+async fn labels_replaced_at_once_are_those_of_one_caller() {
+    let db = TestDb::new().await;
+    let store = many(&db, 4).await;
+    let issue = issue(&store, "Issue").await.id;
+    let mut labels = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        labels.push(store.labels().create(new_label(name)).await.unwrap().id);
+    }
+    for round in 0..50 {
+        let done =
+            at_once(
+                labels.clone().into_iter().map(|label| {
+                    let (store, issue) = (store.clone(), issue.clone());
+                    async move {
+                        store.issues().update(&issue, IssuePatch { label_ids: Some(vec![label]), ..IssuePatch::default() }).await.unwrap()
+                    }
+                }),
+            );
+        assert_eq!(done.await.len(), 4);
+        assert_eq!(store.labels().of_issue(&issue).await.unwrap().len(), 1, "round {round}");
+    }
+}

@@ -6,7 +6,7 @@ use loop_core::{
     Start, test_util::TestDb,
 };
 
-use crate::support::{Problem, at, child, everything, issue, label, limit_of, new_issue, problem, project, valid, walk};
+use crate::support::{Problem, at, child, everything, invalid, issue, label, limit_of, new_issue, problem, project, valid, walk};
 
 async fn titles(store: &LoopStore, filter: IssueFilter) -> Vec<String> {
     let page = store.issues().list(&filter.with_sort(IssueSort::NumberAsc), &everything()).await.unwrap();
@@ -260,5 +260,25 @@ async fn cursors_that_do_not_fit_are_refused() {
         let cursor = Cursor::parse(&URL_SAFE_NO_PAD.encode(format!("{sort}|{key}|{id}"))).unwrap();
         let filter = IssueFilter::default().with_sort(valid(sort));
         assert_eq!(store.issues().list(&filter, &PageRequest::after(cursor)).await.unwrap().data.len(), length, "{sort} {key}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_of_hyphens_is_a_search_of_nothing() {
+    let db = TestDb::new().await;
+    let store = db.store();
+    for title in ["first-rate", "second"] {
+        issue(store, title).await;
+    }
+    for query in ["-".repeat(50), "-".repeat(3000), "- ".repeat(200), "\"-".repeat(100)] {
+        assert_eq!(titles(store, IssueFilter::default().with_text(valid(&query))).await, <[&str; 0]>::default(), "{query}");
+    }
+    assert_eq!(titles(store, IssueFilter::default().with_text(valid(&format!("{} second", "-".repeat(60))))).await, ["second"]);
+    assert_eq!(titles(store, IssueFilter::default().with_text(valid("first-rate --- "))).await, ["first-rate"]);
+    // What is left to PostgreSQL and is too much for it names the parameter.
+    let too_much = IssueFilter::default().with_text(valid(&"-a or ".repeat(2000)));
+    match store.issues().list(&too_much, &everything()).await {
+        Ok(_) => {}
+        Err(error) => assert_eq!(problem::<()>(Err(error)), invalid("q")),
     }
 }

@@ -186,3 +186,19 @@ async fn a_deleted_issue_is_hidden_everywhere() {
     assert_eq!((of_kept.data, of_kept.total), (vec![], Some(0)));
     assert_eq!(problem(store.relations().delete(&relation.id).await), not_found(Entity::Relation, &relation.id));
 }
+
+#[tokio::test]
+async fn a_reference_that_is_there_already_may_be_written_again() {
+    let db = TestDb::new().await;
+    let store = db.store();
+    let (parent, project) = (issue(store, "Parent").await.id, project(store, "Project").await.id);
+    let part = NewIssue { parent_id: Some(parent.clone()), project_id: Some(project.clone()), ..new_issue("Part") };
+    let part = store.issues().create(part).await.unwrap().id;
+    store.issues().delete(&parent).await.unwrap();
+    store.projects().delete(&project).await.unwrap();
+    let same = IssuePatch { parent_id: parent.clone().into(), project_id: project.clone().into(), ..IssuePatch::default() };
+    let written = store.issues().update(&part, same.clone()).await.unwrap();
+    assert_eq!((written.parent_id, written.project_id), (Some(parent), Some(project)));
+    let other = issue(store, "Other").await.id;
+    assert_eq!(problem(store.issues().update(&other, same).await), wrong_references(Entity::Issue, &["parentId", "projectId"]));
+}

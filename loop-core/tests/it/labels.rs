@@ -92,3 +92,15 @@ async fn attaching_and_detaching_can_be_repeated() {
     assert_eq!(problem(store.labels().detach(&unknown, &a.id).await), not_found(Entity::Issue, &unknown));
     assert_eq!(store.labels().of_issue(&unknown).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn names_are_compared_by_unicode_s_rules_whatever_the_locale() {
+    let db = TestDb::new().await;
+    let labels = db.store().labels();
+    let first = labels.create(new_label("É1")).await.unwrap();
+    assert_eq!(problem(labels.create(new_label("é1")).await), Problem::Conflict(Entity::Label, "labels_name_key"));
+    let renamed = labels.update(&first.id, LabelPatch { name: Some(valid("Ö")), ..LabelPatch::default() }).await.unwrap();
+    assert_eq!(renamed.name, valid("Ö"));
+    labels.create(new_label("é1")).await.unwrap();
+    assert_eq!(problem(labels.create(new_label("ö")).await), Problem::Conflict(Entity::Label, "labels_name_key"));
+}

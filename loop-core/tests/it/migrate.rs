@@ -76,7 +76,11 @@ async fn of_migrators_at_once_one_applies_and_all_succeed() {
         let db = TestDb::unmigrated().await;
         // A store each, as of so many processes.
         let tasks: Vec<_> = (0..migrators)
-            .map(|_| LoopStore::builder(db.url()).pool_size(1).build().unwrap())
+            .map(|migrator| {
+                let builder = LoopStore::builder(db.url()).pool_size(1);
+                // The same schema by its name and without, which must be the same lock.
+                if migrator % 2 == 0 { builder.schema("public") } else { builder }.build().unwrap()
+            })
             .map(|store| tokio::spawn(async move { store.migrate().await }))
             .collect();
         let mut reports = Vec::new();
@@ -126,7 +130,7 @@ async fn a_schema_per_tenant_keeps_them_apart() {
 #[tokio::test]
 async fn a_schema_must_have_a_plain_name() {
     let db = TestDb::unmigrated().await;
-    for name in ["", "a b", "a-b", "a\"; DROP SCHEMA public; --", "ü", &"x".repeat(64)] {
+    for name in ["", "a b", "a\"; DROP SCHEMA public; --", "ü", &"x".repeat(64)] {
         let built = LoopStore::builder(db.url()).schema(name).build();
         assert!(matches!(built, Err(Error::Configuration { setting: "schema", .. })), "{name}");
     }

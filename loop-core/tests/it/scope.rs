@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use loop_core::{
-    ApiKey, Comment, CommentPatch, Entity, Error, Goal, GoalFilter, GoalPatch, Issue, IssueFilter, IssuePatch, Label, LoopStore, NewApiKey,
-    NewComment, NewGoal, NewIssue, NewProject, NewRelation, NewSignal, NewTemplate, Patch, PlaintextKey, Project, ProjectFilter, ProjectId,
-    ProjectPatch, PromptReview, PromptTemplate, PromptVersion, Relation, RelationType, Role, Signal, SignalFilter, TemplateFilter,
-    TemplatePatch, test_util::TestDb,
+    ApiKey, Comment, CommentPatch, DeliveryKey, Entity, Error, Goal, GoalFilter, GoalPatch, Issue, IssueFilter, IssuePatch, Label,
+    LoopStore, NewApiKey, NewComment, NewGoal, NewIssue, NewProject, NewRelation, NewSignal, NewTemplate, Patch, PlaintextKey, Project,
+    ProjectFilter, ProjectId, ProjectPatch, PromptReview, PromptTemplate, PromptVersion, Relation, RelationType, Role, Signal,
+    SignalFilter, TemplateFilter, TemplatePatch, test_util::TestDb,
 };
 
 use crate::support::{
@@ -315,4 +315,28 @@ async fn an_unknown_project_holds_nothing() {
     assert_eq!(store.issues().list(&IssueFilter::default(), &everything()).await.unwrap().total, Some(0));
     assert_eq!(problem(store.issues().get(&ours.issue.id).await), not_found(Entity::Issue, &ours.issue.id));
     assert_eq!(problem(store.issues().create(new_issue("New")).await), wrong_references(Entity::Issue, &["projectId"]));
+}
+
+#[tokio::test]
+async fn reviews_about_issues_of_other_projects_are_not_shown() {
+    let (db, ours, theirs) = two_worlds().await;
+    let (all, bound) = (db.store(), db.store().within(ours.project.id.clone()));
+    all.reviews().create(new_review(&ours.version.id, &theirs.issue.id, [5, 5, 5])).await.unwrap();
+    assert_eq!(all.reviews().list(&ours.template.id, &everything()).await.unwrap().total, Some(2));
+    let shown = bound.reviews().list(&ours.template.id, &everything()).await.unwrap();
+    assert_eq!((shown.total, shown.data), (Some(1), vec![ours.review]));
+}
+
+#[tokio::test]
+async fn a_signal_moves_with_its_issue() {
+    let (db, ours, theirs) = two_worlds().await;
+    let (here, there) = (db.store().within(ours.project.id.clone()), db.store().within(theirs.project.id.clone()));
+    let delivery = || NewSignal { delivery: Some(DeliveryKey::named("moved")), ..new_signal("github") };
+    let taken_in = here.signals().ingest(delivery()).await.unwrap();
+    let moved = IssuePatch { project_id: theirs.project.id.clone().into(), ..IssuePatch::default() };
+    db.store().issues().update(&taken_in.issue.id, moved).await.unwrap();
+    assert_eq!(problem(here.signals().get(&taken_in.signal.id).await), not_found(Entity::Signal, &taken_in.signal.id));
+    assert_eq!(there.signals().get(&taken_in.signal.id).await.unwrap().project_id, Some(theirs.project.id));
+    // Its redelivery creates nothing, and shows nothing of what is no longer here.
+    assert_eq!(problem(here.signals().ingest(delivery()).await), not_found(Entity::Signal, &taken_in.signal.id));
 }

@@ -232,3 +232,10 @@ async fn a_batch_takes_a_thousand() {
     assert_eq!(store.issues().get(&last.issue.id).await.unwrap(), last.issue);
     assert_eq!(store.signals().get(&last.signal.id).await.unwrap(), last.signal);
 }
+
+#[tokio::test]
+async fn control_characters_do_not_reach_a_title() {
+    let payload: JsonObject = valid(r#"{"message":"\u001b[31mred\nforged"}"#);
+    let signal = NewSignal::new(valid("s"), valid("t"), Severity::Low, payload);
+    assert_eq!(signal.title.as_str(), "[s] t:  [31mred forged");
+}

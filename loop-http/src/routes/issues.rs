@@ -5,8 +5,8 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use loop_core::{
-    Entity, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType, LabelId, LoopStore, NewIssue,
-    Page, Text,
+    Commit, Entity, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType, LabelId,
+    LoopStore, NewIssue, Page, PullRequest, Text,
 };
 
 use super::{Answer, Created, answer, created};
@@ -14,7 +14,7 @@ use crate::{
     auth::{Reader, Writer},
     error::ApiError,
     extract::Input,
-    fields::{Fields, FromFields},
+    fields::{Fields, FromFields, object, objects},
     query::{FromQuery, List, Query},
     state::AppState,
 };
@@ -96,6 +96,32 @@ impl FromQuery for IssueFilter {
     }
 }
 
+impl FromFields for Hypothesis {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (statement, confidence) = (fields.required("statement"), fields.required("confidence"));
+        let evidence = fields.optional("evidence").unwrap_or_default();
+        let validation_criteria = fields.required("validationCriteria");
+        let prediction = fields.optional("prediction");
+        Some(Self { statement: statement?, confidence: confidence?, evidence, validation_criteria: validation_criteria?, prediction })
+    }
+}
+
+impl FromFields for Commit {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (sha, message) = (fields.required("sha"), fields.required("message"));
+        let (url, author, timestamp) = (fields.optional("url"), fields.optional("author"), fields.optional("timestamp"));
+        Some(Self { sha: sha?, message: message?, url, author, timestamp })
+    }
+}
+
+impl FromFields for PullRequest {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let (number, title) = (fields.required("number"), fields.required("title"));
+        let (url, state, merged_at) = (fields.optional("url"), fields.optional("state"), fields.optional("mergedAt"));
+        Some(Self { number: number?, title: title?, url, state, merged_at })
+    }
+}
+
 impl FromFields for NewIssue {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let title = fields.required("title");
@@ -108,11 +134,11 @@ impl FromFields for NewIssue {
             project_id: fields.optional("projectId"),
             signal_source: fields.optional("signalSource"),
             signal_payload: fields.optional("signalPayload"),
-            hypothesis: fields.optional("hypothesis"),
+            hypothesis: fields.optional_by("hypothesis", object),
             agent_session_id: fields.optional("agentSessionId"),
             agent_summary: fields.optional("agentSummary"),
-            commits: fields.optional("commits"),
-            pull_requests: fields.optional("pullRequests"),
+            commits: fields.optional_by("commits", objects),
+            pull_requests: fields.optional_by("pullRequests", objects),
             label_ids: fields.optional("labelIds").unwrap_or_default(),
             title: title?,
         };
@@ -132,11 +158,11 @@ impl FromFields for IssuePatch {
             project_id: fields.patch("projectId"),
             signal_source: fields.patch("signalSource"),
             signal_payload: fields.patch("signalPayload"),
-            hypothesis: fields.patch("hypothesis"),
+            hypothesis: fields.patch_by("hypothesis", object),
             agent_session_id: fields.patch("agentSessionId"),
             agent_summary: fields.patch("agentSummary"),
-            commits: fields.patch("commits"),
-            pull_requests: fields.patch("pullRequests"),
+            commits: fields.patch_by("commits", objects),
+            pull_requests: fields.patch_by("pullRequests", objects),
             label_ids: fields.set("labelIds"),
         })
     }

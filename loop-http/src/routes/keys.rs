@@ -5,7 +5,7 @@ use axum::{
     routing::{get, post},
 };
 use http::StatusCode;
-use loop_core::{ApiKey, ApiKeyId, IssuedKey, NewApiKey, Page, Role};
+use loop_core::{ApiKey, ApiKeyId, IssuedKey, NewApiKey, Page, Role, Timestamp};
 use serde::Serialize;
 
 use super::{Answer, Created, answer, created};
@@ -34,6 +34,9 @@ impl FromFields for NewApiKey {
         let role = fields.or("role", Role::Write);
         let project_id = fields.optional("projectId");
         let expires_at = fields.optional("expiresAt");
+        if expires_at.is_some_and(|time| time <= Timestamp::now()) {
+            fields.complain("expiresAt", "Must be in the future");
+        }
         Some(Self { name: name?, role, project_id, expires_at })
     }
 }

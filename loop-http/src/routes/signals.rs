@@ -66,8 +66,7 @@ impl FromRequest<AppState> for Batch {
         let body = json_body(request).await?;
         let text = body.text();
         if text.trim_start().starts_with('[') {
-            let items = serde_json::from_str(text).map_err(|error| ApiError::bad_request("invalid_json", error.to_string()))?;
-            return signals(items).map(Self).map_err(ApiError::validation);
+            return signals(text, "signals").map(Self).map_err(ApiError::validation);
         }
         fields::read(text)
     }
@@ -75,33 +74,20 @@ impl FromRequest<AppState> for Batch {
 
 impl FromFields for Batch {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let Some(raw) = fields.raw("signals") else {
-            fields.complain("signals", "Required");
-            return None;
-        };
-        let Ok(items) = serde_json::from_str(raw.get()) else {
-            fields.complain("signals", "Must be a list of signals");
-            return None;
-        };
-        signals(items).map_err(|wrong| fields.complain_all(wrong)).ok().map(Self)
+        fields.required_by("signals", signals).map(Self)
     }
 }
 
 /// Reads each signal of a batch, and names everything that is wrong with any.
-fn signals(items: Vec<&RawValue>) -> Result<Vec<NewSignal>, Details> {
-    let mut wrong = Details::default();
-    if items.is_empty() || items.len() > Signals::MAX_BATCH {
-        wrong.field("signals", format!("Must be 1 to {} signals", Signals::MAX_BATCH));
+fn signals(json: &str, name: &str) -> Result<Vec<NewSignal>, Details> {
+    if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(json)
+        && !(1..=Signals::MAX_BATCH).contains(&items.len())
+    {
+        let mut wrong = Details::default();
+        wrong.field(name, format!("Must be 1 to {} signals", Signals::MAX_BATCH));
         return Err(wrong);
     }
-    let mut read = Vec::with_capacity(items.len());
-    for (place, item) in items.into_iter().enumerate() {
-        match fields::read_item(item.get(), format!("signals[{place}].")) {
-            Ok(signal) => read.push(signal),
-            Err(details) => wrong.field_errors.extend(details.field_errors),
-        }
-    }
-    if wrong.is_empty() { Ok(read) } else { Err(wrong) }
+    fields::objects(json, name)
 }
 
 /// What a batch answers: for each signal, in order, it and its issue.

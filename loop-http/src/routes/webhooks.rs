@@ -6,14 +6,14 @@ use axum::{
     routing::post,
 };
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri, request::Parts};
+use http::{HeaderMap, StatusCode, request::Parts};
 use loop_core::{
     ProjectId,
     webhook::{Intake, IntakeError, VerifyError, github_signal, posthog_signal, sentry_signal},
 };
 use serde_json::json;
 
-use crate::{error::ApiError, extract::read_body, query::Query, state::AppState};
+use crate::{auth::client_address, error::ApiError, extract::read_body, query::Query, state::AppState};
 
 pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/webhooks/github", post(github)).route("/webhooks/sentry", post(sentry)).route("/webhooks/posthog", post(posthog))
@@ -22,14 +22,14 @@ pub(crate) fn routes() -> Router<AppState> {
 async fn github(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
     let verifier = state.webhooks().github.as_ref().ok_or_else(|| not_configured("GitHub"))?;
     let delivery = delivery.arrive(&state).await?;
-    delivery.accept("GitHub", verifier.verify(&delivery.headers, &delivery.body))?;
+    delivery.accept(&state, "GitHub", verifier.verify(&delivery.head.headers, &delivery.body))?;
     delivery.take_in(&state, github_signal).await
 }
 
 async fn sentry(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
     let verifier = state.webhooks().sentry.as_ref().ok_or_else(|| not_configured("Sentry"))?;
     let delivery = delivery.arrive(&state).await?;
-    delivery.accept("Sentry", verifier.verify_hook(&delivery.headers, &delivery.body))?;
+    delivery.accept(&state, "Sentry", verifier.verify_hook(&delivery.head.headers, &delivery.body))?;
     delivery.take_in(&state, sentry_signal).await
 }
 
@@ -37,7 +37,7 @@ async fn posthog(State(state): State<AppState>, delivery: Delivery) -> Result<Re
     let verifier = state.webhooks().posthog.as_ref().ok_or_else(|| not_configured("PostHog"))?;
     let delivery = delivery.arrive(&state).await?;
     let secret = delivery.query().text("secret");
-    delivery.accept("PostHog", verifier.verify(&delivery.headers, secret.as_deref(), &delivery.body))?;
+    delivery.accept(&state, "PostHog", verifier.verify(&delivery.head.headers, secret.as_deref(), &delivery.body))?;
     delivery.take_in(&state, posthog_signal).await
 }
 
@@ -47,8 +47,7 @@ fn not_configured(provider: &'static str) -> ApiError {
 
 /// A delivery whose body has not arrived yet.
 struct Delivery {
-    headers: HeaderMap,
-    uri: Uri,
+    head: Parts,
     body: Body,
 }
 
@@ -56,28 +55,27 @@ impl axum::extract::FromRequest<AppState> for Delivery {
     type Rejection = ApiError;
 
     async fn from_request(request: axum::extract::Request, _: &AppState) -> Result<Self, ApiError> {
-        let (Parts { headers, uri, .. }, body) = request.into_parts();
-        Ok(Self { headers, uri, body })
+        let (head, body) = request.into_parts();
+        Ok(Self { head, body })
     }
 }
 
 impl Delivery {
     async fn arrive(self, state: &AppState) -> Result<Arrived, ApiError> {
-        let body = read_body(&self.headers, self.body, state.webhooks().body_limit).await?;
-        Ok(Arrived { headers: self.headers, uri: self.uri, body })
+        let body = read_body(&self.head.headers, self.body, state.webhooks().body_limit).await?;
+        Ok(Arrived { head: self.head, body })
     }
 }
 
 /// A delivery, whole.
 struct Arrived {
-    headers: HeaderMap,
-    uri: Uri,
+    head: Parts,
     body: Bytes,
 }
 
 impl Arrived {
     fn query(&self) -> Query {
-        Query::parse(self.uri.query().unwrap_or_default())
+        Query::parse(self.head.uri.query().unwrap_or_default())
     }
 
     /// The project that the query names, if it names one. What else is in the query is the provider's.
@@ -89,17 +87,18 @@ impl Arrived {
     }
 
     /// That the provider was recognised. What is wrong with a signature is for the log: the likeliest cause is a proxy that changed the body.
-    #[expect(clippy::unused_self, reason = "what is accepted is this delivery")]
-    fn accept(&self, provider: &'static str, verified: Result<(), VerifyError>) -> Result<(), ApiError> {
-        verified.map_err(|error| {
-            tracing::warn!(provider, %error, "a webhook was refused; if the secret is right, something changed the body on its way");
-            ApiError::webhook(provider, error)
-        })
+    fn accept(&self, state: &AppState, provider: &'static str, verified: Result<(), VerifyError>) -> Result<(), ApiError> {
+        let Err(error) = verified else { return Ok(()) };
+        tracing::warn!(provider, %error, "a webhook was refused; if the secret is right, something changed the body on its way");
+        if !error.is_missing() {
+            state.limits().failed_authentication(client_address(&self.head.extensions))?;
+        }
+        Err(ApiError::webhook(provider, error))
     }
 
     /// Makes a signal of it.
     async fn take_in(&self, state: &AppState, signal: fn(&HeaderMap, &[u8]) -> Result<Intake, IntakeError>) -> Result<Response, ApiError> {
-        let mut new = match signal(&self.headers, &self.body)? {
+        let mut new = match signal(&self.head.headers, &self.body)? {
             Intake::Ping => return Ok(Json(json!({ "ok": true, "event": "ping" })).into_response()),
             Intake::Signal(new) => *new,
         };

@@ -204,3 +204,34 @@ async fn a_body_that_breaks_off_creates_nothing() {
     let server = Server::without_database().await;
     server.caller(None).get("/health").await.ok();
 }
+
+#[tokio::test]
+async fn every_wrong_part_of_a_nested_field_is_named() {
+    let (_app, admin) = TestApp::with_admin().await;
+    let body = json!({
+        "title": "t",
+        "hypothesis": { "statement": "", "confidence": 2, "zz": 1 },
+        "commits": [{ "sha": "s", "message": "m" }, { "message": 1 }, ["s", "m"]],
+        "pullRequests": {},
+    });
+    let wrong = admin.post("/api/v1/issues", body).await.field_errors();
+    let wrong: Vec<_> = wrong.iter().map(|(name, reasons)| (name.as_str(), reasons.join(" "))).collect();
+    let expected = [
+        ("commits[1].message", "Must be a string"),
+        ("commits[1].sha", "Required"),
+        ("commits[2]", "Must be a JSON object"),
+        ("hypothesis.confidence", "Must be a number from 0 to 1"),
+        ("hypothesis.statement", "Must not be empty"),
+        ("hypothesis.validationCriteria", "Required"),
+        ("hypothesis.zz", "Unknown field"),
+        ("pullRequests", "Must be a list"),
+    ];
+    assert_eq!(wrong, expected.map(|(name, reason)| (name, reason.to_owned())));
+}
+
+#[tokio::test]
+async fn a_key_cannot_be_made_that_opens_nothing() {
+    let (_app, admin) = TestApp::with_admin().await;
+    let wrong = admin.post("/api/v1/keys", json!({ "name": "k", "expiresAt": "2001-01-01T00:00:00Z" })).await.field_errors();
+    assert_eq!(wrong.into_iter().collect::<Vec<_>>(), [("expiresAt".to_owned(), vec!["Must be in the future".to_owned()])]);
+}

@@ -67,7 +67,7 @@ fn everything_can_be_chosen() {
 const WRONG: &[(&str, &str, &str)] = &[
     ("LOOP_POOL_SIZE", "zero-pool", "must be a whole number from 1 to 1000"),
     ("LOOP_STATEMENT_MODE", "sometimes", "must be prepared, unnamed or auto"),
-    ("LOOP_SCHEMA", "no schema", "must be 1 to 63 letters, digits and underscores"),
+    ("LOOP_SCHEMA", "no schema", "must be 1 to 63 letters, digits, underscores and hyphens"),
     ("LOOP_HOST", "localhost", "must be an IP address such as 127.0.0.1 or 0.0.0.0"),
     ("PORT", "65536", "must be a port number from 0 to 65535"),
     ("GITHUB_WEBHOOK_SECRET", "hush,,quiet", "a secret must not be empty"),
@@ -104,10 +104,12 @@ fn every_wrong_variable_has_a_line_and_none_is_repeated() {
 
 #[test]
 fn an_empty_variable_is_no_variable() {
-    let names = WRONG.iter().map(|(name, ..)| (*name, "")).chain([("DATABASE_URL", ""), ("LOOP_DATA_DIR", "")]);
+    let names = WRONG.iter().map(|(name, ..)| (*name, "")).chain([("LOOP_DATA_DIR", "")]);
     let config = read(&names.collect::<Vec<_>>()).unwrap();
     assert_eq!((config.port, config.log.as_str(), config.database.url), (5667, "info", None));
     assert!(config.webhooks.github.is_none() && config.admin_secret.is_none());
+    // All but this one: a secret that was not filled in must not start an empty database.
+    assert_eq!(read(&[("DATABASE_URL", "")]).unwrap_err(), ["DATABASE_URL: must not be empty; leave it out for the embedded database"]);
 }
 
 #[test]

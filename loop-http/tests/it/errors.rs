@@ -121,7 +121,7 @@ async fn every_wrong_field_is_named_at_once() {
         ("hypothesis.statement", "Must not be empty"),
         ("agentSessionId", "Must be a string"),
         ("agentSummary", "Must be a string"),
-        ("commits[1]", "missing field `sha`"),
+        ("commits[1].sha", "Required"),
         ("pullRequests[0].number", "Must be a whole number from 0 to 4294967295"),
         ("labelIds[0]", "Not an id"),
         ("Title", "Unknown field"),
@@ -178,13 +178,21 @@ async fn numbers_have_their_ranges() {
 
 #[tokio::test]
 async fn an_error_of_the_server_s_own_tells_nothing() {
-    // Without tables every statement fails for a reason that is no caller's fault.
-    let app = TestApp::over(TestDb::unmigrated().await).await;
-    let caller = app.nobody().with_key(&format!("loop_{}", "A".repeat(43)));
-    for path in ["/api/v1/issues", "/api/v1/projects/abcdefghijklmnopqrstuvwx"] {
-        let answer = caller.get(path).await;
+    // Without a column a statement fails for a reason that is no caller's fault.
+    let (app, admin) = TestApp::with_admin().await;
+    app.query("ALTER TABLE issues RENAME COLUMN title TO gone").await;
+    for path in ["/api/v1/issues", "/api/v1/issues/abcdefghijklmnopqrstuvwx"] {
+        let answer = admin.get(path).await;
         assert_eq!(answer.status, 500);
         assert_eq!(answer.json(), json!({ "error": "Internal server error", "code": "internal" }));
         assert!(answer.header("x-request-id").is_some());
     }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_migrated_is_worth_another_try() {
+    let app = TestApp::over(TestDb::unmigrated().await).await;
+    let answer = app.nobody().with_key(&format!("loop_{}", "A".repeat(43))).get("/api/v1/issues").await;
+    answer.error(503, "unavailable");
+    assert!(answer.header("retry-after").is_some());
 }

@@ -102,3 +102,17 @@ async fn the_making_of_keys_is_counted_by_address() {
     // Whoever made too many may still look.
     assert_eq!(call(&router, Some("192.0.2.1:1000"), "GET", "/api/v1/keys", &key, "").await.status(), 200);
 }
+
+#[tokio::test]
+async fn webhooks_with_a_wrong_secret_count_too() {
+    let router = loop_http::router(state(&no_database()), &RouterOptions::default());
+    for _ in 0..119 {
+        let answer = call(&router, Some("192.0.2.9:1"), "POST", "/webhooks/posthog?secret=guess", "-", "{}").await;
+        assert_eq!(answer.status(), 401);
+    }
+    let (left, _) = exhaust(&router, "192.0.2.9:2").await;
+    assert!(left <= 6, "{left}");
+    retry_after(&call(&router, Some("192.0.2.9:3"), "POST", "/webhooks/posthog?secret=guess", "-", "{}").await);
+    // One that says no secret at all guesses nothing.
+    assert_eq!(call(&router, Some("192.0.2.9:3"), "POST", "/webhooks/posthog", "-", "{}").await.status(), 401);
+}

@@ -27,13 +27,13 @@ pub(crate) struct Update<'a> {
     sets: String,
     checks: String,
     conditions: String,
-    after: String,
+    returning: String,
 }
 
 impl<'a> Update<'a> {
     pub(crate) fn of<Id: Param>(target: Target, id: &'a Id) -> Self {
         let empty = String::new;
-        Self { target, params: vec![bind(id)], sets: empty(), checks: empty(), conditions: empty(), after: empty() }
+        Self { target, params: vec![bind(id)], sets: empty(), checks: empty(), conditions: empty(), returning: empty() }
     }
 
     /// Sets a column, if there is a value. `value` is the value's expression, such as `?::issue_status`.
@@ -56,10 +56,18 @@ impl<'a> Update<'a> {
         }
     }
 
-    /// Keeps, clears or sets a reference: set, it must be to a row that `exists` finds; clearing is always right.
+    /// Keeps, clears or sets a reference: set, it must be to a row that `exists` finds, unless it is the one that is there already, which
+    /// may have been deleted since; clearing is always right.
     pub(crate) fn refer<T: Param>(&mut self, field: &'static str, column: &'static str, exists: &'static str, patch: &'a Patch<T>) {
         if let Patch::Set(value) = patch {
-            self.check(field, exists, &[bind(value)]);
+            let Target { table, row, .. } = self.target;
+            self.checks.push_str(", ");
+            number(&mut self.checks, &mut self.params, exists, &[bind(value)]);
+            for piece in [" OR EXISTS (SELECT FROM ", table, " AS t WHERE ", row, " AND t.", column] {
+                self.checks.push_str(piece);
+            }
+            number(&mut self.checks, &mut self.params, " = ?)", &[bind(value)]);
+            self.name_check(field);
         }
         self.patch(column, patch);
     }
@@ -76,17 +84,22 @@ impl<'a> Update<'a> {
     pub(crate) fn check(&mut self, field: &'static str, condition: &'static str, values: &[Bound<'a>]) {
         self.checks.push_str(", ");
         number(&mut self.checks, &mut self.params, condition, values);
-        self.checks.push_str(" AS \"");
-        self.checks.push_str(field);
-        self.checks.push('"');
-        self.conditions.push_str(" AND \"");
-        self.conditions.push_str(field);
-        self.conditions.push('"');
+        self.name_check(field);
     }
 
-    /// Adds a further part, such as `, detached AS (…)`, that may use `written`.
-    pub(crate) fn then(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
-        number(&mut self.after, &mut self.params, fragment, values);
+    fn name_check(&mut self, field: &'static str) {
+        for piece in [" AS \"", field, "\""] {
+            self.checks.push_str(piece);
+        }
+        for piece in [" AND \"", field, "\""] {
+            self.conditions.push_str(piece);
+        }
+    }
+
+    /// Adds to what is returned for the row, which is computed under the row's lock: a comma and an expression. It comes last, and is not
+    /// read.
+    pub(crate) fn returning(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
+        number(&mut self.returning, &mut self.params, fragment, values);
     }
 
     fn assign(&mut self, column: &'static str) {
@@ -98,10 +111,10 @@ impl<'a> Update<'a> {
     /// The whole statement. Its row begins with the checks, as [`check_references`] reads them.
     pub(crate) fn compose(self) -> Composed<'a> {
         let Target { entity, name, table, row, columns } = self.target;
-        let Self { sets, checks, conditions, after, .. } = self;
+        let Self { sets, checks, conditions, returning, .. } = self;
         let sql = format!(
             "-- {name}\nWITH checked AS (SELECT EXISTS (SELECT FROM {table} AS t WHERE {row}) AS \"found?\"{checks}), \
-             written AS (UPDATE {table} AS t SET updated_at = now(){sets} FROM checked WHERE {row}{conditions} RETURNING {columns}){after} \
+             written AS (UPDATE {table} AS t SET updated_at = now(){sets} FROM checked WHERE {row}{conditions} RETURNING {columns}{returning}) \
              SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
         );
         Composed { entity, sql, params: self.params }
