@@ -1,7 +1,5 @@
-//! The data layer of Loop: signals become triaged issues in PostgreSQL.
-//!
-//! [`LoopStore`] is a typed store over a PostgreSQL database; [`webhook`] verifies what providers send and maps it to signals.
-//! Nothing here knows an HTTP server or an AI.
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
 
 #[macro_use]
 mod sql_text;
