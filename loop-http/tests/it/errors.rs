@@ -140,14 +140,14 @@ async fn every_wrong_field_is_named_at_once() {
         (hypothesis(json!({ "confidence": 1.01 })), "hypothesis.confidence", "Must be a number from 0 to 1"),
         (hypothesis(json!({ "confidence": "high" })), "hypothesis.confidence", "Must be a number"),
         (hypothesis(json!({ "evidence": "e" })), "hypothesis.evidence", "Must be a list"),
-        (json!({ "hypothesis": 1 }), "hypothesis", "Must be an object"),
+        (json!({ "hypothesis": 1 }), "hypothesis", "Must be a JSON object"),
         (json!({ "commits": { "sha": "a" } }), "commits", "Must be a list"),
-        (json!({ "commits": ["a"] }), "commits[0]", "Must be an object"),
+        (json!({ "commits": ["a"] }), "commits[0]", "Must be a JSON object"),
     ] {
         admin.patch(&issue, body).await.wrong(&[(field, reason)]);
     }
     let unknown = admin.patch(&issue, hypothesis(json!({ "guess": 1 }))).await.field_errors();
-    assert!(unknown["hypothesis.guess"][0].starts_with("unknown field `guess`, expected one of "), "{unknown:?}");
+    assert_eq!(unknown["hypothesis.guess"], ["Unknown field"]);
 }
 
 #[tokio::test]
