@@ -56,7 +56,7 @@ const CHILDREN: Statement = issue(concat!(
     "-- issues.children\nSELECT ",
     issue_columns!(list),
     " FROM issues AS t WHERE t.parent_id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)
-      ORDER BY t.created_at, t.id"
+      ORDER BY t.number"
 ));
 
 const CREATE: Statement = issue(concat!(

@@ -131,7 +131,10 @@ async fn the_detail_holds_everything_around_an_issue() {
     assert_eq!(detail.children, parts);
     assert_eq!(detail.labels, [labels[1].clone(), labels[0].clone()], "by name");
     let seen: Vec<_> = detail.relations.iter().map(|view| (&view.relation, view.direction, &view.issue)).collect();
-    assert_eq!(seen, [(&outgoing, RelationDirection::Outgoing, &other), (&incoming, RelationDirection::Incoming, &third)]);
+    let mut oldest_first = [(&outgoing, RelationDirection::Outgoing, &other), (&incoming, RelationDirection::Incoming, &third)];
+    // Both may be of the same millisecond, where the id decides.
+    oldest_first.sort_by_key(|(relation, ..)| (relation.created_at, &relation.id));
+    assert_eq!(seen, oldest_first);
 
     let part = store.issues().detail(&parts[0].id).await.unwrap();
     assert_eq!(part.parent, Some(Issue { signal_payload: None, ..top.clone() }));
