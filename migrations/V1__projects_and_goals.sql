@@ -20,8 +20,10 @@ CREATE TABLE goals (
     title         text             NOT NULL CONSTRAINT goals_title_check CHECK (char_length(title) BETWEEN 1 AND 500),
     description   text,
     metric        text,
-    target_value  double precision,
-    current_value double precision,
+    target_value  double precision CONSTRAINT goals_target_value_check
+                                   CHECK (target_value > '-Infinity' AND target_value < 'Infinity'),
+    current_value double precision CONSTRAINT goals_current_value_check
+                                   CHECK (current_value > '-Infinity' AND current_value < 'Infinity'),
     unit          text,
     status        goal_status      NOT NULL DEFAULT 'active',
     project_id    text             CONSTRAINT goals_project_id_fkey REFERENCES projects (id),

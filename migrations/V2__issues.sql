@@ -38,6 +38,8 @@ CREATE INDEX issues_parent_id_idx ON issues (parent_id);
 CREATE INDEX issues_project_id_status_idx ON issues (project_id, status);
 CREATE INDEX issues_project_id_created_at_idx ON issues (project_id, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX issues_created_at_idx ON issues (created_at DESC, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX issues_updated_at_idx ON issues (updated_at DESC, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX issues_priority_idx ON issues (priority, id) WHERE deleted_at IS NULL;
 CREATE INDEX issues_status_created_at_idx ON issues (status, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 -- Only the first 100,000 characters are indexed: a text search vector cannot be larger than 1 MiB, and a longer description must
 -- not be refused for that. Queries repeat this expression.

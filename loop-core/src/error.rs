@@ -136,6 +136,9 @@ pub enum Error {
     },
 }
 
+/// In place of a constraint's name: the loser of a deadlock.
+const CONCURRENT_CHANGE: &str = "concurrent_change";
+
 fn conflict_text(entity: Entity, constraint: &str) -> String {
     match constraint {
         "labels_name_key" => "A label with this name already exists".into(),
@@ -147,8 +150,12 @@ fn conflict_text(entity: Entity, constraint: &str) -> String {
 
 impl Error {
     /// Whether the same call may succeed when tried again, a moment later and unchanged.
-    pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Conflict { constraint, .. } => *constraint == CONCURRENT_CHANGE,
+            _ => false,
+        }
     }
 
     pub(crate) fn not_found(entity: Entity, id: &(impl fmt::Display + ?Sized)) -> Self {
@@ -165,10 +172,10 @@ impl Error {
 
     /// Maps what the driver reports while a statement about `entity` runs.
     pub(crate) fn from_driver(entity: Entity, error: tokio_postgres::Error) -> Self {
-        let Some(db) = error.as_db_error() else {
-            // No answer of the server's: the connection broke, unless the client itself could not encode or decode.
-            return if error.is_closed() || is_io(&error) { Self::unavailable(error) } else { Self::Database { source: error.into() } };
-        };
+        if is_unavailable(&error) {
+            return Self::unavailable(error);
+        }
+        let Some(db) = error.as_db_error() else { return Self::Database { source: error.into() } };
         match classify(db) {
             Class::Conflict(constraint) => Self::Conflict { entity, constraint },
             Class::Reference(field) => Self::InvalidReference { entity, fields: vec![field.into()] },
@@ -179,8 +186,17 @@ impl Error {
     }
 }
 
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+/// Whether the connection broke, or the server has no time or room at the moment.
+pub(crate) fn is_unavailable(error: &tokio_postgres::Error) -> bool {
+    let Some(db) = error.as_db_error() else {
+        // No answer of the server's: the connection broke, unless the client itself could not encode or decode.
+        return error.is_closed() || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    };
+    // Connection exceptions, lack of resources, a server going down or starting, and statements cancelled by a timeout.
+    // 25006 is what a primary answers that has just become a standby.
+    let code = db.code();
+    ["08", "53", "57P0"].iter().any(|class| code.code().starts_with(class))
+        || [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION].contains(code)
 }
 
 #[derive(Clone, Copy)]
@@ -205,6 +221,8 @@ const CONSTRAINTS: &[(&str, Class)] = &[
         Class::Rule("parentId", "The issue has children, so it cannot have a parent; the hierarchy is one level deep"),
     ),
     ("comments_depth_check", Class::Rule("parentId", "The thread is too deep to reply here")),
+    ("goals_target_value_check", Class::Rule("targetValue", "Must be a finite number")),
+    ("goals_current_value_check", Class::Rule("currentValue", "Must be a finite number")),
     ("issues_parent_id_fkey", Class::Reference("parentId")),
     ("issues_project_id_fkey", Class::Reference("projectId")),
 ];
@@ -215,19 +233,16 @@ fn classify(db: &DbError) -> Class {
         return *class;
     }
     if *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE {
-        return Class::Conflict("concurrent_change");
+        return Class::Conflict(CONCURRENT_CHANGE);
     }
     // It has no code of its own, and its text is not translated.
     if db.message() == "tsquery stack too small" {
         return Class::Rule("q", "Cannot be searched for");
     }
-    // Connection exceptions, lack of resources, a server going down or starting, and statements cancelled by a timeout.
-    // 25006 is what a primary answers that has just become a standby; a table that is not there waits for a migration.
-    let unavailable = code.code().starts_with("08")
-        || code.code().starts_with("53")
-        || code.code().starts_with("57P0")
-        || [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::UNDEFINED_TABLE]
-            .contains(code);
+    // A table that is not there waits for a migration. A prepared statement whose answer a migration has changed (which has no code of its
+    // own), or that is another one or none on this connection, as behind a pooler that was not recognised, works on another connection.
+    let unavailable = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code)
+        || (*code == SqlState::FEATURE_NOT_SUPPORTED && db.message().contains("cached plan"));
     if unavailable { Class::Unavailable } else { Class::Other }
 }
 

@@ -1,5 +1,7 @@
 //! JSON that is stored as it came, without a tree of values in between.
 
+mod part;
+
 use std::{fmt, str::FromStr};
 
 use postgres_types::{IsNull, ToSql, Type};
@@ -8,6 +10,8 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+pub(crate) use self::part::Part;
 
 /// Why a text is not a JSON object that can be stored.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +28,16 @@ pub enum InvalidJson {
     /// A number is written with more decimal places than PostgreSQL's JSON can hold, if only as a negative exponent.
     #[error("Must not contain numbers with more than {MAX_PLACES} decimal places")]
     Places,
+    /// The numbers take far more room written out, as PostgreSQL writes them, than they were sent in: `1e-9999` is ten thousand digits.
+    #[error("Must not contain numbers that take more than {MAX_GROWTH} characters more when they are written without exponents")]
+    Growth,
 }
 
 /// The most decimal places of PostgreSQL's `numeric`, which numbers in its JSON are.
 const MAX_PLACES: i64 = 16_383;
+/// How much longer than it was sent a payload may come back. Without a limit, a megabyte could be stored that becomes a gigabyte when it is
+/// read, which is more than the database can answer.
+const MAX_GROWTH: usize = 64 << 10;
 
 /// A JSON object, kept as the text that came: numbers keep their digits and keys their order until the database normalises them.
 ///
@@ -50,6 +60,12 @@ impl JsonObject {
         serde_json::from_str(self.as_str())
     }
 
+    /// For `deserialize_with`: what is stored was checked before, and is not checked again, since PostgreSQL may spell a number so that it
+    /// looks too large.
+    pub(crate) fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Self)
+    }
+
     fn check(raw: Box<RawValue>) -> Result<Self, InvalidJson> {
         if !raw.get().starts_with('{') {
             return Err(InvalidJson::NotAnObject);
@@ -59,7 +75,11 @@ impl JsonObject {
         if nul {
             return Err(InvalidJson::Nul);
         }
-        if numbers(raw.get()).all(can_be_stored) { Ok(Self(raw)) } else { Err(InvalidJson::Places) }
+        let mut growth = 0;
+        for number in numbers(raw.get()) {
+            growth += written_out(number).ok_or(InvalidJson::Places)?.saturating_sub(number.len());
+        }
+        if growth <= MAX_GROWTH { Ok(Self(raw)) } else { Err(InvalidJson::Growth) }
     }
 }
 
@@ -88,12 +108,17 @@ fn numbers(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn can_be_stored(number: &str) -> bool {
+/// How many characters a number takes without an exponent, at most; nothing for one that cannot be stored.
+fn written_out(number: &str) -> Option<usize> {
     let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let places = digits.split_once('.').map_or(0, |(_, places)| places.len());
+    let (whole, places) = digits.split_once('.').unwrap_or((digits, ""));
     // No number with a larger exponent is finite, but a zero may be written so.
-    let Some(exponent) = exponent.parse::<i64>().ok().filter(|exponent| exponent.abs() <= MAX_PLACES) else { return false };
-    i64::try_from(places).is_ok_and(|places| places - exponent <= MAX_PLACES)
+    let exponent = exponent.parse::<i64>().ok().filter(|exponent| exponent.abs() <= MAX_PLACES)?;
+    let places = i64::try_from(places.len()).ok()?.checked_sub(exponent)?;
+    let whole = i64::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    // A zero before the point, and the point.
+    let length = whole.max(1) + places.max(0) + 1;
+    if places <= MAX_PLACES { usize::try_from(length).ok() } else { None }
 }
 
 /// Whether `text` is one JSON value, nested at most 127 deep, with only valid strings.

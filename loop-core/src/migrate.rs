@@ -5,10 +5,12 @@ use refinery_core::{
     traits::r#async::{AsyncQuery, AsyncTransaction},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use crate::{
     Entity, Error, LoopStore,
+    error::{TimedOut, is_unavailable},
     store::sql::{Columns, Statement},
 };
 
@@ -59,7 +61,9 @@ impl LoopStore {
         let mut connection = self.take_connection().await?;
         // A caller that goes away leaves it so, and the connection is not handed on.
         connection.occupy();
-        let transaction = connection.object_mut()?.transaction().await.map_err(failed)?;
+        let limit = self.statement_timeout();
+        let begun = timeout(limit, connection.object_mut()?.transaction()).await;
+        let transaction = begun.map_err(|_| Error::unavailable(TimedOut(limit)))?.map_err(failed)?;
         let report = run(transaction, self.schema()).await?;
         connection.release();
         Ok(report)
@@ -89,11 +93,12 @@ async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&st
     // reason to give up soon, and neither is a migration that takes its time.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
     transaction.query_typed(LOCK, &[(&schema, Type::TEXT)]).await.map_err(failed)?;
-    if let Some(schema) = schema {
-        // The builder lets only letters, digits and underscores through.
+    if let Some(schema) = schema
+        && missing(&transaction, schema).await?
+    {
+        // The builder lets only letters, digits, underscores and hyphens through.
         transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await.map_err(failed)?;
     }
-    let failed_run = |error: refinery_core::Error| Error::Migration { source: error.into() };
     let mut locked = Locked(transaction);
     let mut runner = embedded::migrations::runner().set_abort_missing(false);
     runner.set_migration_table_name(TABLE);
@@ -106,8 +111,21 @@ async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&st
     })
 }
 
+/// Whether there is no schema of this name. Creating one that is there asks for a right that whoever it was created for need not have.
+async fn missing(transaction: &deadpool_postgres::Transaction<'_>, schema: &str) -> Result<bool, Error> {
+    let sql = "SELECT to_regnamespace(quote_ident($1)) IS NULL";
+    let rows = transaction.query_typed(sql, &[(&schema, Type::TEXT)]).await.map_err(failed)?;
+    rows.first().map_or(Ok(true), |row| row.try_get(0).map_err(failed))
+}
+
 fn failed(error: tokio_postgres::Error) -> Error {
-    if error.is_closed() { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
+    if is_unavailable(&error) { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
+}
+
+/// What the runner reports, of which the driver's error is a part.
+fn failed_run(error: refinery_core::Error) -> Error {
+    let driver = std::error::Error::source(&error).and_then(<dyn std::error::Error>::downcast_ref);
+    if driver.is_some_and(is_unavailable) { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
 }
 
 /// A transaction as refinery's runner sees a connection: it would open one of its own for each migration, and take no lock.

@@ -111,6 +111,8 @@ texts! {
     Color 1..=50;
     /// What a signal comes from or is about, such as `sentry` or `error`: 1 to 200 characters.
     Word 1..=200;
+    /// What a list is searched for: at most 1,000 characters.
+    Search 0..=1_000;
     /// The name of a prompt template in URLs: lower-case letters and digits in words joined by single hyphens, at most 200 characters.
     Slug 1..=200, slug_form;
 }

@@ -40,7 +40,9 @@ impl TryFrom<DateTime<Utc>> for Timestamp {
     type Error = InvalidTimestamp;
 
     fn try_from(time: DateTime<Utc>) -> Result<Self, InvalidTimestamp> {
-        if (1..=9999).contains(&time.year()) { Ok(Self(time.trunc_subsecs(3))) } else { Err(InvalidTimestamp) }
+        // By way of the milliseconds, so that a leap second becomes the second after it, as it does in the database.
+        let time = DateTime::from_timestamp_millis(time.timestamp_millis()).ok_or(InvalidTimestamp)?;
+        if (1..=9999).contains(&time.year()) { Ok(Self(time)) } else { Err(InvalidTimestamp) }
     }
 }
 

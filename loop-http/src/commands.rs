@@ -199,7 +199,13 @@ pub(crate) async fn keys(config: &Config, command: Keys) -> anyhow::Result<()> {
                 for key in keys.data {
                     let project = key.project_id.map_or_else(|| "all projects".to_owned(), |project| project.to_string());
                     let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |time| format!("used {time}"));
-                    println!("{}  {}…  {:5}  {project}  {used}  {}", key.id, key.prefix, key.role.as_str(), key.name);
+                    println!(
+                        "{}  {}…  {:5}  {project}  {used}  {}",
+                        key.id,
+                        key.prefix,
+                        key.role.as_str(),
+                        key.name.as_str().escape_debug()
+                    );
                 }
                 let Some(next) = keys.next_cursor else { break };
                 page.start = Start::After(loop_core::Cursor::parse(&next)?);

@@ -9,6 +9,7 @@ use loop_core::{
 };
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::{AppState, RouterOptions, ServeOptions, Webhooks};
 
@@ -218,7 +219,10 @@ impl Config {
             },
             log: reader
                 .check("LOOP_LOG", "a level such as info, or directives such as warn,loop_http=debug", |text| {
-                    tracing_subscriber::EnvFilter::builder().parse(text).is_ok().then(|| text.to_owned())
+                    // A word that is no level would be read as the name of a target, and everything else be silent.
+                    let level = |part: &str| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok();
+                    let understood = text.split(',').all(level) && tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
+                    understood.then(|| text.to_owned())
                 })
                 .unwrap_or_else(|| "info".to_owned()),
             log_json: reader
@@ -286,6 +290,7 @@ impl<V: Fn(&str) -> Option<Result<String, ()>>> Reader<V> {
     fn database_url(&mut self) -> Option<String> {
         if (self.variables)("DATABASE_URL").is_some_and(|text| text.is_ok_and(|text| text.trim().is_empty())) {
             self.wrong.push("DATABASE_URL: must not be empty; leave it out for the embedded database".to_owned());
+            return None;
         }
         self.text("DATABASE_URL")
     }

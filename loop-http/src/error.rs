@@ -27,9 +27,31 @@ pub struct Details {
 }
 
 impl Details {
+    /// How many fields are named before the rest is left out: a long list of wrong things must not become a longer answer.
+    const MAX_FIELDS: usize = 1000;
+
     /// Adds what is wrong with a field.
     pub fn field(&mut self, name: impl Into<String>, reason: impl Into<String>) {
-        self.field_errors.entry(name.into()).or_default().push(reason.into());
+        let name = name.into();
+        if self.field_errors.len() >= Self::MAX_FIELDS && !self.field_errors.contains_key(&name) {
+            if self.form_errors.is_empty() {
+                self.form_errors.push(format!("More than {} fields are wrong", Self::MAX_FIELDS));
+            }
+            return;
+        }
+        self.field_errors.entry(name).or_default().push(reason.into());
+    }
+
+    /// Adds what is wrong with something else, too.
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (name, reasons) in other.field_errors {
+            for reason in reasons {
+                self.field(name.clone(), reason);
+            }
+        }
+        if self.form_errors.is_empty() {
+            self.form_errors = other.form_errors;
+        }
     }
 
     /// Whether nothing is wrong.
@@ -116,8 +138,20 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
+    /// The database does not answer, for whatever reason.
+    pub(crate) fn not_ready(error: Error) -> Self {
+        Self::unavailable("unavailable", "The database is unavailable, try again").retry_after(RETRY_AFTER_SECONDS).because(error)
+    }
+
+    /// Others take all the room there is.
+    pub(crate) fn busy() -> Self {
+        tracing::warn!("too many large requests at once");
+        Self::unavailable("busy", "Too much at once, try again").retry_after(RETRY_AFTER_SECONDS)
+    }
+
     /// The request took longer than a request may take.
     pub(crate) fn deadline() -> Self {
+        tracing::warn!("a request took too long");
         Self::unavailable("timeout", "The request took too long").retry_after(RETRY_AFTER_SECONDS)
     }
 
@@ -177,9 +211,7 @@ impl From<Error> for ApiError {
             Error::Invalid { field, reason } => Self::invalid_field(field, reason),
             Error::OutOfScope { .. } => Self::forbidden("This key is bound to a project and may not do this"),
             Error::MalformedCursor => Self::bad_request("malformed_cursor", "Malformed cursor"),
-            Error::Unavailable { .. } => {
-                Self::unavailable("unavailable", "The database is unavailable, try again").retry_after(RETRY_AFTER_SECONDS).because(error)
-            }
+            Error::Unavailable { .. } => Self::not_ready(error),
             Error::Corrupt { .. } | Error::Database { .. } | Error::Migration { .. } | Error::Configuration { .. } => {
                 Self::internal().because(error)
             }

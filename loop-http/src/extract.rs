@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header, request::Parts};
@@ -71,7 +71,10 @@ impl<T: FromFields> FromRequest<AppState> for OptionalInput<T> {
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    // Which of two types another party believes cannot be known.
+    let value = values.next().filter(|_| values.next().is_none());
+    let content_type = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(ApiError::unsupported_media_type("application/json")) }
 }
@@ -124,45 +127,53 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, axum::Error> {
 /// An id in a path. One that cannot be an id is not found, like any other that names nothing.
 pub(crate) struct Id<T>(pub(crate) T);
 
-/// Two ids in a path.
+/// Two ids in a path, of which the second is that of a part of the first.
 pub(crate) struct Ids<A, B>(pub(crate) A, pub(crate) B);
 
 /// What an id in a path is of.
-pub(crate) trait PathId: std::str::FromStr {
+pub(crate) trait PathId: std::str::FromStr + Send {
     const ENTITY: Entity;
+    /// What the parameter is called where it is the second.
+    const PARAMETER: &str;
 }
 
 macro_rules! path_ids {
-    ($($id:ident: $entity:ident,)+) => {
+    ($($id:ident: $entity:ident, $parameter:literal;)+) => {
         $(impl PathId for $id {
             const ENTITY: Entity = Entity::$entity;
+            const PARAMETER: &str = $parameter;
         })+
     };
 }
 
 path_ids! {
-    ApiKeyId: ApiKey,
-    CommentId: Comment,
-    GoalId: Goal,
-    IssueId: Issue,
-    LabelId: Label,
-    ProjectId: Project,
-    RelationId: Relation,
-    SignalId: Signal,
-    TemplateId: PromptTemplate,
-    VersionId: PromptVersion,
+    ApiKeyId: ApiKey, "key_id";
+    CommentId: Comment, "comment_id";
+    GoalId: Goal, "goal_id";
+    IssueId: Issue, "issue_id";
+    LabelId: Label, "label_id";
+    ProjectId: Project, "project_id";
+    RelationId: Relation, "relation_id";
+    SignalId: Signal, "signal_id";
+    TemplateId: PromptTemplate, "template_id";
+    VersionId: PromptVersion, "version_id";
 }
 
 fn id<T: PathId>(text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|_| ApiError::not_found(T::ENTITY))
 }
 
+/// A parameter of the path, by its name: a host that mounts the router may have others before it. None if it is not UTF-8.
+pub(crate) async fn path_parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Option<String> {
+    let parameters = RawPathParams::from_request_parts(parts, state).await.ok()?;
+    parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+}
+
 impl<S: Send + Sync, T: PathId> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(T::ENTITY))?;
-        id(&text).map(Self)
+        id(&path_parameter(parts, state, "id").await.unwrap_or_default()).map(Self)
     }
 }
 
@@ -170,8 +181,8 @@ impl<S: Send + Sync, A: PathId, B: PathId> FromRequestParts<S> for Ids<A, B> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path((first, second)) =
-            Path::<(String, String)>::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(A::ENTITY))?;
-        Ok(Self(id(&first)?, id(&second)?))
+        let Id(first) = Id::from_request_parts(parts, state).await?;
+        let second = path_parameter(parts, state, B::PARAMETER).await.unwrap_or_default();
+        Ok(Self(first, id(&second)?))
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn objects<T: FromFields>(json: &str, name: &str) -> Result<Vec<T>, D
     for (place, item) in items.into_iter().enumerate() {
         match object(item.get(), &format!("{name}[{place}]")) {
             Ok(value) => read.push(value),
-            Err(details) => wrong.field_errors.extend(details.field_errors),
+            Err(details) => wrong.extend(details),
         }
     }
     if wrong.is_empty() { Ok(read) } else { Err(wrong) }
@@ -149,6 +149,7 @@ impl Fields<'_> {
 
     /// Notes what is wrong with the parts of a field.
     pub(crate) fn complain_all(&mut self, wrong: Details) {
+        self.wrong.form_errors.extend(wrong.form_errors);
         for (name, reasons) in wrong.field_errors {
             for reason in reasons {
                 self.complain(&name, reason);

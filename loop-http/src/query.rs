@@ -33,9 +33,14 @@ impl Query {
         Self { unread, wrong: Details::default(), malformed_cursor: false }
     }
 
+    /// A parameter's texts, as often as it is given.
+    pub(crate) fn texts(&mut self, name: &str) -> Vec<String> {
+        self.unread.remove(name).unwrap_or_default()
+    }
+
     /// A parameter's text. It can be given once.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
-        let mut values = self.unread.remove(name)?;
+        let mut values = self.texts(name);
         if values.len() > 1 {
             self.wrong.field(name, "Must be given once");
         }
@@ -50,7 +55,7 @@ impl Query {
 
     /// A parameter's values: one or several with commas between them, or the parameter several times.
     pub(crate) fn several<T: FromStr<Err: Display>>(&mut self, name: &str) -> Vec<T> {
-        let values = self.unread.remove(name).unwrap_or_default();
+        let values = self.texts(name);
         values.iter().flat_map(|list| list.split(',')).filter_map(|text| self.value(name, text.trim())).collect()
     }
 

@@ -12,12 +12,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
+use tokio_io_timeout::TimeoutStream;
 
 /// The limits of the server.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
     /// How long a client may take to send the head of a request. It bounds how long a connection may be idle between requests, too.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer that is ready for it.
+    pub write_timeout: Duration,
     /// How many connections are served at once. More wait to be accepted.
     pub max_connections: usize,
     /// How long requests under way have to finish once the server is told to stop.
@@ -29,7 +32,14 @@ pub struct ServeOptions {
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { header_timeout: Duration::from_secs(15), max_connections: 4096, drain_timeout: Duration::from_secs(30), http2: false }
+        Self {
+            header_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
+            max_connections: 4096,
+            // Shorter than the half minute that most supervisors wait before they kill.
+            drain_timeout: Duration::from_secs(25),
+            http2: false,
+        }
     }
 }
 
@@ -65,6 +75,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
         }
         let service = TowerToHyperService::new(router.clone().layer(Extension(ConnectInfo::<SocketAddr>(peer))));
         let (builder, watcher, first_byte) = (Arc::clone(&builder), graceful.watcher(), options.header_timeout);
+        let write_timeout = options.write_timeout;
         let mut stopped = stopped.clone();
         tokio::spawn(async move {
             // Held as long as the connection.
@@ -77,7 +88,10 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
             if !speaks {
                 return;
             }
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            // hyper's own timer does not run while it waits for the client to read.
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(write_timeout));
+            let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%error, "a connection broke off");
             }

@@ -7,7 +7,9 @@ use loop_core::{
     webhook::{GithubVerifier, PosthogVerifier, SentryVerifier},
 };
 
-use crate::{config::AdminSecret, limits::Limits};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{config::AdminSecret, error::ApiError, limits::Limits};
 
 /// What the routes share: the store, and who may send webhooks. Cheap to clone.
 #[derive(Clone)]
@@ -18,7 +20,12 @@ struct Shared {
     webhooks: Webhooks,
     admin_secret: Option<AdminSecret>,
     limits: Limits,
+    /// A permit for each kibibyte of webhooks' bodies.
+    room: Arc<Semaphore>,
 }
+
+/// How much memory the bodies of webhooks take together, in KiB: anybody may send one, and it is read whole before it can be verified.
+const ROOM_KIB: u32 = 256 << 10;
 
 /// How webhooks are taken in. A provider without a verifier is not configured: its route answers 503.
 #[derive(Debug, Clone)]
@@ -47,7 +54,7 @@ impl Default for Webhooks {
 impl AppState {
     /// The state over a store. Without an admin secret there is no `POST /admin/migrate`.
     pub fn new(store: LoopStore, webhooks: Webhooks, admin_secret: Option<AdminSecret>) -> Self {
-        Self(Arc::new(Shared { store, webhooks, admin_secret, limits: Limits::new() }))
+        Self(Arc::new(Shared { store, webhooks, admin_secret, limits: Limits::new(), room: Arc::new(Semaphore::new(ROOM_KIB as usize)) }))
     }
 
     /// The store, bound to no project. Routes for keys take theirs from [`crate::auth`].
@@ -61,6 +68,12 @@ impl AppState {
 
     pub(crate) fn admin_secret(&self) -> Option<&AdminSecret> {
         self.0.admin_secret.as_ref()
+    }
+
+    /// Room for the body of a webhook of that many bytes, if there is some.
+    pub(crate) fn make_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let kib = u32::try_from(bytes >> 10).unwrap_or(ROOM_KIB).saturating_add(1).min(ROOM_KIB);
+        Arc::clone(&self.0.room).try_acquire_many_owned(kib).map_err(|_| ApiError::busy())
     }
 
     pub(crate) fn limits(&self) -> &Limits {

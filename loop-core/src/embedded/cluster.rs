@@ -27,6 +27,7 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, EmbeddedError> {
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).map_err(EmbeddedError::io("remove", &unfinished))?;
     }
+    super::create_private_dir(&unfinished).map_err(EmbeddedError::io("create", &unfinished))?;
     let data = PglitePaths::with_root(&unfinished).pgdata;
     fs::create_dir_all(&data).map_err(EmbeddedError::io("create", &data))?;
 

@@ -41,6 +41,8 @@ pub(super) struct Server {
     postgres: JoinHandle<()>,
     /// The sockets go with it, when nobody listens on them any more.
     _dir: SocketDir,
+    /// Dropped last: whoever gets the lock next makes sockets of the same names.
+    _lock: Arc<File>,
 }
 
 #[derive(Debug)]
@@ -57,12 +59,13 @@ impl Server {
         let Sockets { front: (front_listener, front), backend: (backend_listener, backend), dir } = sockets;
         let gate = Arc::new(Gate { backend, stopping: AtomicBool::new(false), client: Mutex::new(None), left: Condvar::new() });
 
-        let serving = Arc::clone(&gate);
+        let (serving, lock) = (Arc::clone(&gate), Arc::new(lock));
+        let held = Arc::clone(&lock);
         let postgres = thread::Builder::new().name("loop-postgres".into()).spawn(move || {
             serving.serve(&PgliteProxy::new(cluster), &backend_listener);
-            drop(lock);
+            drop(held);
         })?;
-        let mut server = Self { gate: Arc::clone(&gate), front, acceptor: None, postgres, _dir: dir };
+        let mut server = Self { gate: Arc::clone(&gate), front, acceptor: None, postgres, _dir: dir, _lock: lock };
         server.acceptor = Some(thread::Builder::new().name("loop-postgres-gate".into()).spawn(move || gate.accept(&front_listener))?);
         Ok(server)
     }
@@ -75,9 +78,10 @@ impl Drop for Server {
             let _ = client.shutdown(Shutdown::Both);
         }
         // Each connection wakes one listener, which then sees that it is to stop.
-        let _ = self.front.connect();
+        let woken = self.front.connect().is_ok();
         let _ = self.gate.backend.connect();
-        if let Some(acceptor) = self.acceptor.take() {
+        // Somebody may have removed the sockets, and then nothing wakes a listener any more.
+        if let Some(acceptor) = self.acceptor.take().filter(|_| woken) {
             let _ = acceptor.join();
         }
         let deadline = Instant::now() + STOP;
@@ -105,7 +109,11 @@ impl Gate {
         while !self.stopping() {
             match catch_unwind(AssertUnwindSafe(|| serve_next(proxy, listener))) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(error, "a connection to the embedded PostgreSQL ended badly"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error, "a connection to the embedded PostgreSQL ended badly");
+                    // It may be that no connection can be accepted, for lack of descriptors: trying again at once would only burn time.
+                    thread::sleep(Duration::from_millis(50));
+                }
                 Err(_) => tracing::error!("the embedded PostgreSQL panicked; the next connection starts it anew"),
             }
         }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::enumeration;
-use crate::{Body, IssueId, JsonObject, Label, LabelId, Patch, Project, ProjectId, RelationView, Text, Timestamp, Title};
+use crate::{Body, IssueId, JsonObject, Label, LabelId, Patch, Project, ProjectId, RelationView, Search, Text, Timestamp, Title};
 
 enumeration! {
     /// What an issue is: ordinary work, or a part of the loop itself.
@@ -66,7 +66,7 @@ enumeration! {
 
 /// A guess about what would help, with what speaks for it and how it will be tested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Hypothesis {
     /// The guess.
     pub statement: Body,
@@ -109,7 +109,7 @@ impl TryFrom<f64> for Confidence {
 
 /// A commit that belongs to an issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Commit {
     /// The commit's hash.
     pub sha: Body,
@@ -128,7 +128,7 @@ pub struct Commit {
 
 /// A pull request that belongs to an issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PullRequest {
     /// Its number in its repository.
     pub number: u32,
@@ -404,8 +404,8 @@ impl IssueFilter {
     }
 
     /// Only those whose title or description has these words, in the manner of a web search: `"a phrase"`, `or`, `-without`.
-    pub fn with_text(mut self, text: Text) -> Self {
-        self.text = Some(searchable(&text.into_string()));
+    pub fn with_text(mut self, text: &Search) -> Self {
+        self.text = Some(searchable(text.as_str()));
         self
     }
 

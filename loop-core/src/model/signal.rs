@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::enumeration;
-use crate::{Issue, IssueId, IssuePriority, JsonObject, ProjectId, SignalId, Text, Timestamp, Title, Word};
+use crate::{Issue, IssueId, IssuePriority, JsonObject, ProjectId, SignalId, Text, Timestamp, Title, Word, json::Part};
 
 enumeration! {
     /// How bad what a signal says is.
@@ -66,6 +66,7 @@ pub struct SignalMetadata {
     /// What it came from.
     pub source: Text,
     /// All of it.
+    #[serde(deserialize_with = "JsonObject::stored")]
     pub raw_payload: JsonObject,
     /// Words to find it by.
     pub tags: Vec<Text>,
@@ -125,16 +126,9 @@ impl NewSignal {
     /// A signal posted by hand. The issue's title is `[{source}] {type}: {message}`, where the message is the payload's `message`, else
     /// its `title`, else the type.
     pub fn new(source: Word, kind: Word, severity: Severity, payload: JsonObject) -> Self {
-        /// The two texts a title is made of, if they are texts.
-        #[derive(Deserialize)]
-        struct Words {
-            message: Option<serde_json::Value>,
-            title: Option<serde_json::Value>,
-        }
-        let words = payload.read::<Words>().ok();
-        let words = words.as_ref().map(|words| [&words.message, &words.title]).into_iter().flatten();
-        let message = words.flatten().filter_map(|value| value.as_str()).find(|text| !text.is_empty());
-        let title = Title::cut(&format!("[{source}] {kind}: {}", message.unwrap_or(kind.as_str())), "Signal");
+        let words = Part::of(&payload).fields(["message", "title"]);
+        let message = words.iter().filter_map(|word| word.string()).find(|text| !text.is_empty());
+        let title = Title::cut(&format!("[{source}] {kind}: {}", message.as_deref().unwrap_or(kind.as_str())), "Signal");
         Self { source, source_id: None, kind, severity, payload, tags: Vec::new(), project_id: None, title, delivery: None }
     }
 }

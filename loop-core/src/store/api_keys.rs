@@ -67,7 +67,7 @@ SET prefix = $3, key_hash = $4, updated_at = now(),
     previous_valid_until = CASE WHEN $5::float8 > 0 THEN now() + make_interval(secs => $5::float8) END
 WHERE ",
     key_row!(),
-    " AND t.active RETURNING ",
+    " AND t.active AND (t.expires_at IS NULL OR t.expires_at > now()) RETURNING ",
     key_columns!()
 ));
 
@@ -205,7 +205,7 @@ impl ApiKeys<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is no such key, or it is revoked.
+    /// [`Error::NotFound`] when there is no such key, or it is revoked or has expired: another plain text would open nothing either.
     pub async fn rotate(&self, id: &ApiKeyId, grace: Duration) -> Result<IssuedKey, Error> {
         let plaintext = PlaintextKey::generate()?;
         let grace = grace.min(LONGEST_GRACE).as_secs_f64();

@@ -14,6 +14,9 @@ pub enum StatementMode {
     Unnamed,
 }
 
+/// How long a connection is silent before the system makes sure of it.
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
+
 /// The settings of a store.
 #[derive(Clone)]
 pub struct StoreBuilder {
@@ -102,6 +105,10 @@ impl StoreBuilder {
             tracing::warn!("connection string: the setting schema has no effect behind a transaction pooler and was left out");
         }
         let schema = if dropped.is_some() { None } else { self.schema.or(parsed.schema) };
+        // What PostgreSQL counts in milliseconds, as an `int`; none at all would be no limit.
+        if self.statement_timeout < Duration::from_millis(1) || i32::try_from(self.statement_timeout.as_millis()).is_err() {
+            return Err(configuration("statement timeout", "must be from a millisecond to 24 days"));
+        }
         let pool_size = self.pool_size.or(parsed.pool_size).unwrap_or(Self::DEFAULT_POOL_SIZE);
         if pool_size == 0 {
             return Err(configuration("pool size", "must be at least 1"));
@@ -111,6 +118,10 @@ impl StoreBuilder {
             config.application_name("loop");
         }
         config.connect_timeout(*config.get_connect_timeout().unwrap_or(&self.connect_timeout));
+        // The driver's own two hours are longer than what is between here and there remembers a silent connection.
+        if config.get_keepalives_idle() == tokio_postgres::Config::new().get_keepalives_idle() {
+            config.keepalives_idle(KEEPALIVES_IDLE);
+        }
         #[cfg(target_os = "linux")]
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(self.statement_timeout);
@@ -166,7 +177,9 @@ fn session_options(
     }
     if mode == StatementMode::Prepared {
         let mut options = config.get_options().map_or_else(String::new, |options| format!("{options} "));
-        options = format!("{options}-c statement_timeout={}", statement_timeout.as_millis());
+        // The triggers must see what was committed while they waited for a lock, whatever the role or the database has for a default.
+        options =
+            format!("{options}-c statement_timeout={} -c default_transaction_isolation=read\\ committed", statement_timeout.as_millis());
         if let Some(schema) = schema {
             options = format!("{options} -c search_path=\"{schema}\"");
         }

@@ -114,6 +114,10 @@ impl Parsed {
             }
             "target_session_attrs" if value == "primary" => return Ok(Some("read-write".to_owned())),
             known if DRIVER_KEYS.contains(&known) => return Ok(Some(value.to_owned())),
+            // What is no word may be a part of a password that was not escaped.
+            odd if odd.is_empty() || !odd.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+                return Err(unusable("has a setting whose name is no word; is there a password with a character that must be escaped?"));
+            }
             unknown => self.warnings.push(format!("the setting {} is not known here and was left out", unknown.escape_debug())),
         }
         Ok(None)
@@ -221,6 +225,8 @@ mod tests {
             "host=h password='secret",
             "postgres://u:secret@h:port/db",
             "postgres://u:secret@h/db?sslmode=off",
+            "host=h user=u password=very secret sslmode=disable",
+            "postgres://u:12?secret@h/db",
         ] {
             let error = parse(text).err().unwrap_or_else(|| panic!("{text} was accepted"));
             assert!(matches!(error, Error::Configuration { setting: "connection string", .. }), "{text}: {error:?}");

@@ -20,6 +20,9 @@ use crate::{Entity, Error, ProjectId, error::TimedOut};
 /// combinations of filters and fields, and each that is prepared takes memory here and in the server for as long as the connection lives.
 const MAX_PREPARED: usize = 256;
 
+/// How long asking the server to stop a statement may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What a handle runs its statements on, and within which project. Every handle has one and can run nothing past it.
 #[derive(Clone, Copy)]
 pub(crate) struct Executor<'a> {
@@ -238,12 +241,16 @@ impl<'a> Pooled<'a> {
     /// Closes the connection in place of giving it back, and has the server stop what it is doing for it.
     pub(crate) fn discard(&mut self) {
         let Some(object) = self.object.take() else { return };
-        let cancel = object.cancel_token();
-        let closed = object.is_closed();
-        let tls = self.inner.tls.clone();
-        drop(Object::take(object));
-        if !closed && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { tls.cancel(&cancel).await });
+        let client = Object::take(object);
+        if !client.is_closed()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let tls = self.inner.tls.clone();
+            // Closed last: a pooler knows whose statement to stop only as long as its client is there.
+            runtime.spawn(async move {
+                let _ = timeout(CANCEL_TIMEOUT, tls.cancel(&client.cancel_token())).await;
+                drop(client);
+            });
         }
     }
 }

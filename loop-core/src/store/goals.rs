@@ -147,7 +147,7 @@ impl Goals<'_> {
         sql::update(self.on, update, id, read).await
     }
 
-    /// Deletes a goal. Projects that pursue it show none.
+    /// Deletes a goal. Projects that pursue it still name it, and show none.
     ///
     /// # Errors
     ///

@@ -16,12 +16,13 @@ macro_rules! template_columns {
     };
 }
 
-/// The review score is computed from the reviews, so it is never out of date.
+/// The review score is computed from the reviews that can be seen, so it is never out of date.
 macro_rules! version_columns {
     () => {
         "v.id, v.template_id, v.version, v.content, v.changelog, v.author_type::text, v.author_name, v.status::text, v.usage_count, \
          v.completion_rate, v.avg_duration_ms, \
          (SELECT avg((w.clarity + w.completeness + w.relevance) / 3.0)::float8 FROM prompt_reviews AS w \
+          JOIN issues AS i ON i.id = w.issue_id AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1) \
           WHERE w.version_id = v.id AND w.deleted_at IS NULL) AS review_score, \
          v.created_at, v.updated_at, v.deleted_at"
     };

@@ -23,6 +23,7 @@ const SETTINGS: &[&str] = &[
     "shared_buffers=64MB",
     "max_wal_size=256MB",
     "autovacuum=off",
+    "timezone=UTC",
     "max_connections=200",
 ];
 

@@ -103,6 +103,7 @@ async fn an_expired_key_opens_nothing() {
     assert_eq!(rotated.key.expires_at, soon.key.expires_at);
     store.raw("UPDATE api_keys SET expires_at = now() - interval '1 ms'").await.unwrap();
     assert_eq!((opens(store, &soon.plaintext).await, opens(store, &rotated.plaintext).await), (None, None));
+    assert_eq!(problem(store.api_keys().rotate(&soon.key.id, AN_HOUR).await), not_found(Entity::ApiKey, &soon.key.id));
 }
 
 #[tokio::test]
@@ -162,11 +163,11 @@ async fn use_is_marked_once_a_minute() {
     opens(store, &issued.plaintext).await.unwrap();
     let first = used().await.last_used_at.unwrap();
     assert!((Timestamp::now().as_millis() - first.as_millis()).abs() < 60_000);
-    store.raw("UPDATE api_keys SET last_used_at = last_used_at - interval '59 s'").await.unwrap();
+    store.raw("UPDATE api_keys SET last_used_at = last_used_at - interval '30 s'").await.unwrap();
     let before = used().await;
     opens(store, &issued.plaintext).await.unwrap();
     assert_eq!(used().await, before, "within the minute nothing is written");
-    store.raw("UPDATE api_keys SET last_used_at = last_used_at - interval '2 s'").await.unwrap();
+    store.raw("UPDATE api_keys SET last_used_at = last_used_at - interval '31 s'").await.unwrap();
     opens(store, &issued.plaintext).await.unwrap();
     let after = used().await;
     assert!(after.last_used_at.unwrap() >= first);

@@ -78,7 +78,7 @@ async fn one_server_at_a_time_uses_a_directory_and_what_was_committed_stays() {
     client.batch_execute("BEGIN; INSERT INTO kept VALUES (0)").await.unwrap();
     let started = Instant::now();
     drop(first);
-    assert!(started.elapsed() < Duration::from_secs(3), "stopped after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "stopped after {:?}", started.elapsed());
     connection.await.unwrap();
     assert!(client.is_closed());
 
@@ -99,7 +99,7 @@ async fn it_serves_one_client_at_a_time_and_none_can_break_it() {
     let started = Instant::now();
     let refused = connect(&database).await.err().unwrap();
     assert_eq!(refused.code(), Some(&SqlState::TOO_MANY_CONNECTIONS), "{refused}");
-    assert!(started.elapsed() < Duration::from_secs(3), "refused after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "refused after {:?}", started.elapsed());
     first.batch_execute("SELECT 1").await.unwrap();
     drop(first);
     connection.await.unwrap();
@@ -167,6 +167,16 @@ async fn only_this_user_reaches_it_however_long_the_path_is() {
         drop(database);
         assert!(!sockets.exists());
     }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn it_stops_also_when_its_sockets_were_removed() {
+    let dir = TempDir::new().unwrap();
+    let database = start(&dir).await;
+    std::fs::remove_dir_all(dir.path().join("data/run")).unwrap();
+    let stopped = spawn_blocking(move || drop(database));
+    tokio::time::timeout(Duration::from_secs(30), stopped).await.unwrap().unwrap();
 }
 
 #[tokio::test]

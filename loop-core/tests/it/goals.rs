@@ -3,7 +3,8 @@
 use loop_core::{Entity, Goal, GoalFilter, GoalId, GoalPatch, GoalStatus, LoopStore, NewGoal, ProjectId, test_util::TestDb};
 
 use crate::support::{
-    change, check_changes, deleted_project, everything, goal, not_found, nullables, problem, project, sets, valid, wrong_references,
+    change, check_changes, deleted_project, everything, goal, invalid, not_found, nullables, problem, project, sets, valid,
+    wrong_references,
 };
 
 async fn full(store: &LoopStore) -> (NewGoal, Goal) {
@@ -120,4 +121,19 @@ async fn a_project_must_be_there() {
         assert_eq!(problem(store.goals().update(&target.id, patch).await), wrong());
     }
     assert_eq!(store.goals().list(&GoalFilter::default(), &everything()).await.unwrap().data, [target]);
+}
+
+#[tokio::test]
+async fn values_are_finite() {
+    let db = TestDb::new().await;
+    let store = db.store();
+    let target = goal(store, "Goal").await;
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let new = NewGoal { target_value: Some(number), ..NewGoal::titled(valid("New")) };
+        assert_eq!(problem(store.goals().create(new).await), invalid("targetValue"));
+        let patch = GoalPatch { current_value: number.into(), ..GoalPatch::default() };
+        assert_eq!(problem(store.goals().update(&target.id, patch).await), invalid("currentValue"));
+    }
+    let patch = GoalPatch { current_value: f64::MAX.into(), target_value: f64::MIN.into(), ..GoalPatch::default() };
+    store.goals().update(&target.id, patch).await.unwrap();
 }

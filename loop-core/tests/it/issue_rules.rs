@@ -28,7 +28,7 @@ async fn completion_is_marked_kept_and_cleared() {
     let id = issue(db.store(), "Work").await.id;
     let resolved = issues.update(&id, status(IssueStatus::Resolved)).await.unwrap();
     assert_eq!(resolved.completed_at, Some(resolved.updated_at));
-    db.store().raw("UPDATE issues SET completed_at = '2026-01-01' WHERE completed_at IS NOT NULL").await.unwrap();
+    db.store().raw("UPDATE issues SET completed_at = '2026-01-01T00:00:00Z' WHERE completed_at IS NOT NULL").await.unwrap();
     for (to, completed) in [
         (IssueStatus::Resolved, true),
         (IssueStatus::Closed, true),

@@ -46,7 +46,7 @@ async fn use_everything(store: &LoopStore) {
     assert_eq!((detail.children.len(), detail.relations.len(), detail.labels.len()), (1, 1, 1));
     assert_eq!(store.issues().find_by_number(second.number).await.unwrap(), Some(second.id.clone()));
     assert_eq!(store.issues().get(&second.id).await.unwrap().parent_id, Some(first.id.clone()));
-    let filter = IssueFilter::default().with_label(tag.id.clone()).with_text(valid("second"));
+    let filter = IssueFilter::default().with_label(tag.id.clone()).with_text(&valid("second"));
     assert_eq!(store.issues().list(&filter, &page).await.unwrap().total, Some(1));
     assert_eq!(store.relations().list(&second.id, &page).await.unwrap().total, Some(1));
 

@@ -260,6 +260,9 @@ async fn reviews_come_back_and_make_the_score() {
     assert!((mean(&second).await - 5.0).abs() < 1e-9);
     let listed = store.versions().list(&one.id, &everything()).await.unwrap().data;
     assert_eq!(listed.iter().map(|version| version.review_score.is_some()).collect::<Vec<_>>(), [true, true]);
+    // What a review of a deleted issue said counts no more.
+    store.issues().delete(&issue).await.unwrap();
+    assert_eq!(store.versions().get(&one.id, &first.id).await.unwrap().review_score, None);
 }
 
 #[tokio::test]

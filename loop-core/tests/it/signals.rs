@@ -64,6 +64,7 @@ fn a_title_is_made_of_the_payload() {
         (r#"{"message": "m", "title": "t"}"#.to_owned(), "[cli] note: m".to_owned()),
         (r#"{"title": "t"}"#.to_owned(), "[cli] note: t".to_owned()),
         (r#"{"message": "", "title": "t"}"#.to_owned(), "[cli] note: t".to_owned()),
+        (r#"{"message": "first", "message": "last"}"#.to_owned(), "[cli] note: last".to_owned()),
         (r#"{"message": 7, "title": ["t"]}"#.to_owned(), "[cli] note: note".to_owned()),
         ("{}".to_owned(), "[cli] note: note".to_owned()),
         (format!(r#"{{"message": "{long}"}}"#), format!("[cli] note: {}", "ü".repeat(488))),
@@ -99,6 +100,16 @@ fn what_cannot_be_stored_is_refused_at_construction() {
         assert_eq!(refused, "Must not contain numbers with more than 16383 decimal places", "{number}");
     }
     assert!(format!(r#"{{"a": 0.{}}}"#, "1".repeat(16384)).parse::<JsonObject>().is_err());
+    // Each could be stored, but a megabyte of them would come back as a gigabyte.
+    for number in ["1e-16383", "1e308", "-0.5E-9000", "1e-300"] {
+        let many = |times: usize| format!(r#"{{"a": [{}]}}"#, vec![number; times].join(",")).parse::<JsonObject>();
+        assert!(many(3).is_ok(), "{number}");
+        assert!(
+            many(1000).unwrap_err().to_string().starts_with("Must not contain numbers that take more than 65536 characters"),
+            "{number}"
+        );
+    }
+    assert!(format!(r#"{{"a": [{}]}}"#, vec!["-123.4567e2"; 10_000].join(",")).parse::<JsonObject>().is_ok());
     for text in ["a\0", "\0"] {
         assert!(text.parse::<loop_core::Text>().is_err() && text.parse::<loop_core::Word>().is_err());
     }
@@ -121,6 +132,21 @@ async fn payloads_keep_their_digits() {
         for kept in [digits, "\"zero\": 1.50", &nested, &tiny] {
             assert!(payload.as_str().contains(kept), "{kept}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_largest_numbers_can_be_read_again() {
+    let db = TestDb::new().await;
+    let store = db.store();
+    for number in ["1.7976931348623157e308", "-1.7976931348623157E+308", "4.9406564584124654e-324"] {
+        let text = format!(r#"{{"number": {number}}}"#);
+        let taken = store.signals().ingest(signal(&text)).await.unwrap();
+        let read = store.signals().get(&taken.signal.id).await.unwrap();
+        assert!(read.metadata.raw_payload.as_str().len() > 300, "written out: {number}");
+        assert_eq!(store.signals().list(&SignalFilter::default(), &everything()).await.unwrap().data[0].id, taken.signal.id);
+        store.issues().detail(&taken.issue.id).await.unwrap();
+        store.raw("UPDATE signals SET created_at = created_at - interval '1 day'").await.unwrap();
     }
 }
 

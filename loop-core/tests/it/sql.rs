@@ -145,7 +145,7 @@ async fn hot_statements_use_their_indexes() {
     let rare = filter().with_status([IssueStatus::Resolved, IssueStatus::Closed, IssueStatus::Resolved]);
     uses!(issues.list(&rare, &first), "issues_status_created_at_idx");
     uses!(issues.list(&filter().with_parent(valid("i1")), &first), "issues_parent_id_idx");
-    let words = filter().with_text(valid("word7"));
+    let words = filter().with_text(&valid("word7"));
     uses!(issues.list(&words, &first), "issues_text_idx");
     assert_eq!(issues.list(&words, &PageRequest::first().with_total()).await.unwrap().total, Some(8));
     uses!(issues.detail(&some_issue), "issues_pkey", "issues_parent_id_idx", "issue_relations_related_issue_id_idx");
@@ -179,7 +179,7 @@ async fn every_filter_fits_every_order() {
                 .with_project(shop.clone())
                 .with_label(label.id.clone())
                 .with_parent(target.id.clone())
-                .with_text(valid("target"))
+                .with_text(&valid("target"))
                 .with_created_after(target.created_at)
                 .with_created_before(target.created_at)
                 .with_sort(valid(word));

@@ -15,8 +15,9 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn migrate(State(state): State<AppState>, parts: Parts) -> Answer<MigrationReport> {
     let token = bearer(&parts.headers).ok_or_else(|| ApiError::bearer_required("Missing or malformed Authorization header"))?;
+    // Each try is counted, the right one too: who guesses must not learn that a guess was right once there were too many.
+    state.limits().failed_authentication(client_address(&parts.extensions))?;
     if !state.admin_secret().is_some_and(|secret| secret.is(token)) {
-        state.limits().failed_authentication(client_address(&parts.extensions))?;
         return Err(ApiError::bearer_required("Invalid admin secret"));
     }
     // On a task of its own: a caller that does not wait for the end, or waits longer than a request may take, does not roll it back.

@@ -18,7 +18,7 @@ async fn health() -> Answer<Value> {
 }
 
 async fn ready(State(state): State<AppState>) -> Answer<Value> {
-    let status = state.store().migration_status().await?;
+    let status = state.store().migration_status().await.map_err(ApiError::not_ready)?;
     if !status.pending.is_empty() {
         return Err(
             ApiError::unavailable("not_migrated", format!("The database lacks {} migration(s)", status.pending.len())).retry_after(10)

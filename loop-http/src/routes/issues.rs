@@ -1,19 +1,19 @@
 use axum::{
     Router,
-    extract::{FromRequestParts, Path},
+    extract::FromRequestParts,
     routing::{get, put},
 };
 use http::{StatusCode, request::Parts};
 use loop_core::{
     Commit, Entity, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType, LabelId,
-    LoopStore, NewIssue, Page, PullRequest, Text,
+    LoopStore, NewIssue, Page, PullRequest, Search,
 };
 
 use super::{Answer, Created, answer, created};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
-    extract::Input,
+    extract::{Input, PathId as _, path_parameter},
     fields::{Fields, FromFields, object, objects},
     query::{FromQuery, List, Query},
     state::AppState,
@@ -48,8 +48,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IssuePath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(text) = Path::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(Entity::Issue))?;
-        Ok(Self(text))
+        path_parameter(parts, state, "id").await.map(Self).ok_or_else(|| ApiError::not_found(Entity::Issue))
     }
 }
 
@@ -60,9 +59,9 @@ impl<S: Send + Sync> FromRequestParts<S> for IssueLabelPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path((issue, label)) =
-            Path::<(String, String)>::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found(Entity::Issue))?;
-        Ok(Self(IssuePath(issue), label.parse().map_err(|_| ApiError::not_found(Entity::Label))?))
+        let issue = IssuePath::from_request_parts(parts, state).await?;
+        let label = path_parameter(parts, state, LabelId::PARAMETER).await.and_then(|text| text.parse().ok());
+        Ok(Self(issue, label.ok_or_else(|| ApiError::not_found(Entity::Label))?))
     }
 }
 
@@ -83,8 +82,8 @@ impl FromQuery for IssueFilter {
             filter = filter.with_parent(parent);
         }
         // A search field that was left empty asks for nothing in particular.
-        if let Some(text) = query.one::<Text>("q").filter(|text| !text.as_str().trim().is_empty()) {
-            filter = filter.with_text(text);
+        if let Some(text) = query.one::<Search>("q").filter(|text| !text.as_str().trim().is_empty()) {
+            filter = filter.with_text(&text);
         }
         if let Some(time) = query.one("createdAfter") {
             filter = filter.with_created_after(time);

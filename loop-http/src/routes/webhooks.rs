@@ -7,11 +7,13 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request::Parts};
+use http_body::Body as _;
 use loop_core::{
-    ProjectId,
-    webhook::{Intake, IntakeError, VerifyError, github_signal, posthog_signal, sentry_signal},
+    Entity, Error, ProjectId,
+    webhook::{Intake, IntakeError, PosthogVerifier, VerifyError, github_signal, posthog_signal, sentry_signal},
 };
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{auth::client_address, error::ApiError, extract::read_body, query::Query, state::AppState};
 
@@ -36,8 +38,7 @@ async fn sentry(State(state): State<AppState>, delivery: Delivery) -> Result<Res
 async fn posthog(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
     let verifier = state.webhooks().posthog.as_ref().ok_or_else(|| not_configured("PostHog"))?;
     let delivery = delivery.arrive(&state).await?;
-    let secret = delivery.query().text("secret");
-    delivery.accept(&state, "PostHog", verifier.verify(&delivery.head.headers, secret.as_deref(), &delivery.body))?;
+    delivery.accept(&state, "PostHog", delivery.verify_posthog(verifier))?;
     delivery.take_in(&state, posthog_signal).await
 }
 
@@ -61,9 +62,13 @@ impl axum::extract::FromRequest<AppState> for Delivery {
 }
 
 impl Delivery {
+    /// Reads the body, if there is room for it beside those that are being read for others: nobody knows yet who sent any of them.
     async fn arrive(self, state: &AppState) -> Result<Arrived, ApiError> {
-        let body = read_body(&self.head.headers, self.body, state.webhooks().body_limit).await?;
-        Ok(Arrived { head: self.head, body })
+        let limit = state.webhooks().body_limit;
+        let announced = self.body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
+        let room = state.make_room(announced.unwrap_or(limit).min(limit))?;
+        let body = read_body(&self.head.headers, self.body, limit).await?;
+        Ok(Arrived { head: self.head, body, _room: room })
     }
 }
 
@@ -71,6 +76,8 @@ impl Delivery {
 struct Arrived {
     head: Parts,
     body: Bytes,
+    /// Held as long as the body.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Arrived {
@@ -86,6 +93,19 @@ impl Arrived {
         Ok(project)
     }
 
+    /// That PostHog signed this, or that it has one of the shared secrets.
+    fn verify_posthog(&self, verifier: &PosthogVerifier) -> Result<(), VerifyError> {
+        let verify = |secret: Option<&str>| verifier.verify(&self.head.headers, secret, &self.body);
+        match self.query().texts("secret").as_slice() {
+            [] => verify(None),
+            // People paste a secret into an address as it is, where its `+` is read as a space.
+            [secret] if secret.contains(' ') => verify(Some(secret)).or_else(|_| verify(Some(&secret.replace(' ', "+")))),
+            [secret] => verify(Some(secret)),
+            // Which of two another party believes cannot be known.
+            [..] => verify(Some("")),
+        }
+    }
+
     /// That the provider was recognised. What is wrong with a signature is for the log: the likeliest cause is a proxy that changed the body.
     fn accept(&self, state: &AppState, provider: &'static str, verified: Result<(), VerifyError>) -> Result<(), ApiError> {
         let Err(error) = verified else { return Ok(()) };
@@ -98,15 +118,26 @@ impl Arrived {
 
     /// Makes a signal of it.
     async fn take_in(&self, state: &AppState, signal: fn(&HeaderMap, &[u8]) -> Result<Intake, IntakeError>) -> Result<Response, ApiError> {
-        let mut new = match signal(&self.head.headers, &self.body)? {
-            Intake::Ping => return Ok(Json(json!({ "ok": true, "event": "ping" })).into_response()),
-            Intake::Signal(new) => *new,
-        };
-        new.project_id = self.project()?;
-        let ingested = state.store().signals().ingest(new).await.map_err(|error| match error {
-            loop_core::Error::InvalidReference { .. } => ApiError::invalid_field("project", "Refers to something that does not exist"),
+        let unknown_project = |error| match error {
+            Error::InvalidReference { .. } | Error::NotFound { entity: Entity::Project, .. } => {
+                ApiError::invalid_field("project", "Refers to something that does not exist")
+            }
             other => other.into(),
-        })?;
+        };
+        let intake = signal(&self.head.headers, &self.body)?;
+        let project = self.project()?;
+        let mut new = match intake {
+            Intake::Signal(new) => *new,
+            // Whoever sets a webhook up learns now that later deliveries would be refused.
+            Intake::Ping => {
+                if let Some(project) = &project {
+                    state.store().projects().get(project).await.map_err(unknown_project)?;
+                }
+                return Ok(Json(json!({ "ok": true, "event": "ping" })).into_response());
+            }
+        };
+        new.project_id = project;
+        let ingested = state.store().signals().ingest(new).await.map_err(unknown_project)?;
         let status = if ingested.redelivered { StatusCode::OK } else { StatusCode::CREATED };
         Ok((status, Json(ingested)).into_response())
     }

@@ -103,6 +103,16 @@ fn every_wrong_variable_has_a_line_and_none_is_repeated() {
 }
 
 #[test]
+fn a_mistyped_level_does_not_silence_the_log() {
+    for wrong in ["inof", "warning", "verbose", "info,debgu", "loop_http"] {
+        assert_eq!(read(&[("LOOP_LOG", wrong)]).unwrap_err().len(), 1, "{wrong}");
+    }
+    for right in ["WARN", "off", "info,loop_http=debug", "warn,loop_core=trace", "[request]=debug"] {
+        assert_eq!(read(&[("LOOP_LOG", right)]).unwrap().log, right);
+    }
+}
+
+#[test]
 fn an_empty_variable_is_no_variable() {
     let names = WRONG.iter().map(|(name, ..)| (*name, "")).chain([("LOOP_DATA_DIR", "")]);
     let config = read(&names.collect::<Vec<_>>()).unwrap();

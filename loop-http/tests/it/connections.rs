@@ -45,11 +45,26 @@ async fn slow_connections_are_closed() {
     }
     assert!(sent < 50);
     // An idle connection is kept as long, and no longer.
+    let server = self::server(ServeOptions { header_timeout: SHORT * 5, ..ServeOptions::default() }).await;
     let mut wire = Wire::connect(server.address).await;
     healthy(&mut wire).await;
     tokio::time::sleep(SHORT / 4).await;
     healthy(&mut wire).await;
     assert!(wire.is_closed_within(SOON).await);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let options =
+        ServeOptions { write_timeout: SHORT, header_timeout: Duration::from_mins(10), max_connections: 1, ..ServeOptions::default() };
+    let server = server(options).await;
+    let mut wire = Wire::connect(server.address).await;
+    // So many requests that their answers fill every buffer between here and there.
+    let request = head("GET", "/health", None, &[]);
+    let sending = tokio::time::timeout(SOON, async { while wire.send(&request).await.is_ok() {} });
+    assert!(sending.await.is_ok(), "it takes requests although nobody reads the answers");
+    // Its place is free.
+    healthy(&mut Wire::connect(server.address).await).await;
 }
 
 #[tokio::test]

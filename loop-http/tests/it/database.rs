@@ -20,7 +20,10 @@ use tokio::{
 };
 use tokio_postgres::config::Host;
 
-use crate::support::{Answer, Caller, Server, TestApp, state};
+use crate::{
+    signatures::Delivery,
+    support::{Answer, Caller, Server, TestApp, state},
+};
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -103,8 +106,8 @@ async fn through_a_line(app: &TestApp) -> (Line, Server, Caller) {
     let line = Line::to(app.db.url()).await;
     let store = LoopStore::builder(&line.url)
         .pool_size(4)
-        .connect_timeout(Duration::from_secs(2))
-        .wait_timeout(Duration::from_secs(2))
+        .connect_timeout(Duration::from_secs(5))
+        .wait_timeout(Duration::from_secs(5))
         .statement_timeout(Duration::from_secs(2))
         .build()
         .unwrap();
@@ -150,7 +153,7 @@ async fn a_database_that_says_nothing_is_unavailable_soon() {
     line.silent.store(true, Ordering::SeqCst);
     let started = Instant::now();
     unavailable(&caller.get("/api/v1/issues").await);
-    assert!(started.elapsed() < Duration::from_secs(15));
+    assert!(started.elapsed() < Duration::from_secs(28));
     line.silent.store(false, Ordering::SeqCst);
     caller.get("/api/v1/issues").await.ok();
 }
@@ -164,7 +167,7 @@ async fn a_restarted_database_is_found_again() {
     // What a restart does to the connections, without the restart.
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     app.query(others).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     caller.post("/api/v1/issues", json!({ "title": "t" })).await.created();
 }
 
@@ -180,9 +183,36 @@ async fn a_statement_that_waits_too_long_is_unavailable_and_leaves_no_trace() {
     client.batch_execute("BEGIN; SELECT FROM issues FOR UPDATE").await.unwrap();
     unavailable(&caller.patch(&path, json!({ "title": "late" })).await);
     // The statement is cancelled beside the answer.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while app.query(waiting).await != ["0"] {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     client.batch_execute("ROLLBACK").await.unwrap();
     connection.abort();
     assert_eq!(caller.get(&path).await.ok()["title"], "locked");
     drop(server);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_delivery_that_met_no_database_is_taken_in_when_it_comes_again() {
+    let app = TestApp::start().await;
+    let (line, server, caller) = through_a_line(&app).await;
+    let nobody = server.caller(None);
+    let deliveries = [
+        Delivery::github("issues", "d1", "{}"),
+        Delivery::sentry("issue", r#"{"n":1}"#),
+        Delivery::posthog(r#"{"n":2}"#),
+        Delivery::posthog_signed("msg_1", r#"{"n":3}"#),
+    ];
+    line.cut(true);
+    for delivery in &deliveries {
+        unavailable(&delivery.send(&nobody).await);
+    }
+    line.cut(false);
+    for delivery in &deliveries {
+        delivery.send(&nobody).await.created();
+        delivery.send(&nobody).await.ok();
+    }
+    assert_eq!(caller.ids("/api/v1/signals").await.len(), deliveries.len());
 }

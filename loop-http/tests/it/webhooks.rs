@@ -79,6 +79,12 @@ async fn a_ping_stores_nothing() {
     let answer = Delivery::github("ping", "p", r#"{"zen":"Café ☃","hook_id":1}"#).send(&app.nobody()).await.ok();
     assert_eq!(answer, json!({ "ok": true, "event": "ping" }));
     Delivery::sentry("installation", r#"{"action":"created"}"#).send(&app.nobody()).await.ok();
+    let project = admin.project("Shop").await;
+    let ping = |project: &str| Delivery::github("ping", "p", "{}").to(&format!("/webhooks/github?project={project}"));
+    ping(&project).send(&app.nobody()).await.ok();
+    for unknown in ["abcdefghijklmnopqrstuvwx", "A"] {
+        assert_eq!(ping(unknown).send(&app.nobody()).await.status, 422, "{unknown}");
+    }
     for table in ["signals", "issues", "deliveries"] {
         assert_eq!(app.query(&format!("SELECT count(*) FROM {table}")).await, ["0"]);
     }

@@ -1,7 +1,7 @@
 use http::HeaderMap;
 
-use super::{Intake, IntakeError, Media, UNKNOWN, cut, delivery_key, media, object, part::Part, tags, token, utf8};
-use crate::{JsonObject, NewSignal, Severity, Title};
+use super::{Intake, IntakeError, Media, UNKNOWN, cut, delivery_key, media, object, tags, token, utf8};
+use crate::{JsonObject, NewSignal, Severity, Title, json::Part};
 
 const EVENT: &str = "X-GitHub-Event";
 
@@ -57,9 +57,14 @@ fn payload(headers: &HeaderMap, body: &[u8]) -> Result<JsonObject, IntakeError> 
     match media(headers) {
         Some(Media::Json) => object("body", utf8(body)?),
         Some(Media::Form) => {
-            let mut fields = form_urlencoded::parse(utf8(body)?.as_bytes());
-            let field = fields.find_map(|(name, value)| (name == "payload").then_some(value));
-            object("payload", &field.ok_or_else(|| IntakeError::invalid("payload", "The form must have this field"))?)
+            // The form's own decoder replaces escapes that are not UTF-8, and what was signed is not to be changed.
+            percent_encoding::percent_decode(body).decode_utf8().map_err(|_| IntakeError::NotUtf8)?;
+            let mut payloads = form_urlencoded::parse(body).filter(|(name, _)| name == "payload").map(|(_, value)| value);
+            match (payloads.next(), payloads.next()) {
+                (Some(payload), None) => object("payload", &payload),
+                (Some(_), Some(_)) => Err(IntakeError::invalid("payload", "Must be given once")),
+                (None, _) => Err(IntakeError::invalid("payload", "The form must have this field")),
+            }
         }
         None => Err(IntakeError::UnsupportedContentType { expected: "application/json or application/x-www-form-urlencoded" }),
     }

@@ -2,7 +2,6 @@
 //! the title, never the signal.
 
 mod github;
-mod part;
 mod posthog;
 mod sentry;
 
@@ -105,7 +104,7 @@ fn utf8(body: &[u8]) -> Result<&str, IntakeError> {
 fn object(field: &'static str, text: &str) -> Result<JsonObject, IntakeError> {
     text.parse().map_err(|error| match error {
         InvalidJson::Syntax(error) => IntakeError::NotJson { reason: error.to_string() },
-        error @ (InvalidJson::NotAnObject | InvalidJson::Nul | InvalidJson::Places) => IntakeError::invalid(field, error.to_string()),
+        other => IntakeError::invalid(field, other.to_string()),
     })
 }
 

@@ -2,14 +2,17 @@ use std::{borrow::Borrow, ops::Range};
 
 use http::HeaderMap;
 
-use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, part::Part, tags};
-use crate::{NewSignal, Severity, Title, webhook::standard};
+use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, tags};
+use crate::{NewSignal, Severity, Title, json::Part, webhook::standard};
 
 /// What a payload may call the metric, the change in percent and the timeframe; of each the first that is found counts.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "metric",
     "metric_name",
     "metricName",
+    "insight_name",
+    "alert_name",
+    "alertname",
     "change",
     "change_percent",
     "changePercent",
@@ -24,16 +27,17 @@ const NAMES: [&str; 16] = [
     "timeFrame",
     "period",
 ];
-const METRIC: Range<usize> = 0..3;
-const CHANGE: Range<usize> = 3..12;
-const TIMEFRAME: Range<usize> = 12..16;
+const METRIC: Range<usize> = 0..6;
+const CHANGE: Range<usize> = 6..15;
+const TIMEFRAME: Range<usize> = 15..19;
 
 /// What a delivery of PostHog's becomes.
 ///
 /// A PostHog payload has the shape its author gave it. Metric, change and timeframe are looked for, in this order, at the top, in
-/// `event.properties`, `event`, `properties`, `data.properties` and `data`:
+/// `event.properties`, `event`, `properties`, `data.properties`, `data` and `commonLabels`:
 ///
-/// - the metric as `metric`, `metric_name` or `metricName`, else the event's name;
+/// - the metric as `metric`, `metric_name` or `metricName`, in PostHog's own alerts as `insight_name`, `alert_name` or `alertname`, else the
+///   event's name;
 /// - the change as `change`, or as `change` or `percent` and `change`, `percent` or `percentage` joined in snake case or camel case; a
 ///   number, or a string that spells one, with or without `%`; in percent already;
 /// - the timeframe as `timeframe`, `time_frame`, `timeFrame` or `period`.
@@ -54,11 +58,12 @@ const TIMEFRAME: Range<usize> = 12..16;
 pub fn posthog_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeError> {
     let payload = json_body(headers, body)?;
     let root = Part::of(&payload);
-    let [event, properties, data, uuid, bare_uuid] = root.fields(["event", "properties", "data", "eventUuid", "uuid"]);
+    let [event, properties, data, labels, uuid, bare_uuid] =
+        root.fields(["event", "properties", "data", "commonLabels", "eventUuid", "uuid"]);
     let [event_name, event_properties, event_uuid] = event.fields(["event", "properties", "uuid"]);
     let [data_name, data_properties, data_uuid, data_bare_uuid] = data.fields(["event", "properties", "eventUuid", "uuid"]);
 
-    let places = [root, event_properties, event, properties, data_properties, data].map(|place| place.fields(NAMES));
+    let places = [root, event_properties, event, properties, data_properties, data, labels].map(|place| place.fields(NAMES));
     let name = first([event, event_name, data_name], Part::text);
     let metric = first(places.iter().flat_map(|parts| &parts[METRIC]), Part::text).or_else(|| name.clone());
     let change = first(places.iter().flat_map(|parts| &parts[CHANGE]), Part::number);

@@ -1,7 +1,7 @@
 use http::HeaderMap;
 
-use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, part::Part, tags, token};
-use crate::{NewSignal, Severity, Title};
+use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, tags, token};
+use crate::{NewSignal, Severity, Title, json::Part};
 
 /// What a delivery of Sentry's becomes.
 ///

@@ -97,6 +97,17 @@ fn the_usual_payload_is_an_event() {
 }
 
 #[test]
+fn posthog_s_own_alerts_name_what_they_are_about() {
+    let event =
+        of(r#"{"event":{"uuid":"0190-d","event":"$insight_alert_firing","properties":{"alert_name":"Few","insight_name":"Sign-ups"}}}"#);
+    assert_eq!(event.title.as_str(), "PostHog: Sign-ups unknown% (unknown)");
+    assert_eq!(event.kind.as_str(), "$insight_alert_firing");
+    let alertmanager =
+        of(r#"{"version":"4","status":"firing","commonLabels":{"alertname":"Few sign-ups"},"alerts":[{"status":"firing"}]}"#);
+    assert_eq!(alertmanager.title.as_str(), "PostHog: Few sign-ups unknown% (unknown)");
+}
+
+#[test]
 fn wrong_types_cost_a_word_and_never_the_signal() {
     for value in wrong_types() {
         for body in [

@@ -1,3 +1,5 @@
+//! Reading a few parts of a payload.
+
 use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -8,33 +10,33 @@ use crate::{JsonObject, Title};
 /// A part of a payload, as the text it is written in, or no part at all. To read what is not there, or is of another type, is no error
 /// but yields nothing; so paths are followed without a check at each step, and no tree of values is built.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Part<'a>(Option<&'a str>);
+pub(crate) struct Part<'a>(Option<&'a str>);
 
 impl<'a> Part<'a> {
     /// The whole.
-    pub(super) fn of(object: &'a JsonObject) -> Self {
+    pub(crate) fn of(object: &'a JsonObject) -> Self {
         Self(Some(object.as_str()))
     }
 
     /// Whether this is an object.
-    pub(super) fn is_object(self) -> bool {
+    pub(crate) fn is_object(self) -> bool {
         self.0.is_some_and(|text| text.starts_with('{'))
     }
 
     /// The members of these names, found in one pass. Of members with one name the last counts, as it does in the database.
-    pub(super) fn fields<const N: usize>(self, names: [&str; N]) -> [Self; N] {
+    pub(crate) fn fields<const N: usize>(self, names: [&str; N]) -> [Self; N] {
         let Some(text) = self.0.filter(|text| text.starts_with('{')) else { return [Self(None); N] };
         serde_json::Deserializer::from_str(text).deserialize_map(Fields(names)).unwrap_or([Self(None); N])
     }
 
     /// The member of this name.
-    pub(super) fn field(self, name: &str) -> Self {
+    pub(crate) fn field(self, name: &str) -> Self {
         let [field] = self.fields([name]);
         field
     }
 
     /// A string that says something or the digits of a number, on one line and no longer than a title.
-    pub(super) fn text(self) -> Option<String> {
+    pub(crate) fn text(self) -> Option<String> {
         let text = match self.0?.as_bytes().first()? {
             b'"' => Cow::Owned(self.string()?),
             b'-' | b'0'..=b'9' => Cow::Borrowed(self.0?),
@@ -47,7 +49,7 @@ impl<'a> Part<'a> {
     }
 
     /// A finite number, or a string that spells one, with or without a percent sign.
-    pub(super) fn number(self) -> Option<f64> {
+    pub(crate) fn number(self) -> Option<f64> {
         let raw = self.0?;
         let text = if raw.starts_with('"') { Cow::Owned(self.string()?) } else { Cow::Borrowed(raw) };
         let text = text.trim();
@@ -57,11 +59,12 @@ impl<'a> Part<'a> {
     }
 
     /// A whole number, or a string that spells one.
-    pub(super) fn count(self) -> Option<u64> {
+    pub(crate) fn count(self) -> Option<u64> {
         self.text()?.parse().ok()
     }
 
-    fn string(self) -> Option<String> {
+    /// A string, whatever it says.
+    pub(crate) fn string(self) -> Option<String> {
         serde_json::from_str(self.0?).ok()
     }
 }
