@@ -26,7 +26,8 @@ pub use state::{AppState, Webhooks};
 
 /// The whole API: every route, its errors as JSON, request ids, logs.
 ///
-/// It can be served by itself or merged into another router. Requests that name no route of it answer 404 in JSON.
+/// It can be served by itself, nested below any path, or merged into a router that has no fallback of its own. Requests that name no route of
+/// it answer 404 in JSON.
 pub fn router(state: AppState, options: &RouterOptions) -> Router {
     let routes = routes::all(&state)
         .fallback(async || ApiError::no_route())
