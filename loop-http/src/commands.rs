@@ -82,6 +82,10 @@ async fn open_embedded(_: &Config) -> anyhow::Result<Opened> {
 }
 
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
+    // Shells and service managers often allow fewer files, and so fewer connections, than the system would.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::debug!(%error, "raising the limit of open files");
+    }
     let opened = open(config).await?;
     let address = (config.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {}:{}", config.host, config.port))?;
@@ -158,6 +162,14 @@ fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
         tracing::info!("told to stop: finishing the requests under way");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            tracing::warn!("told to stop again: not waiting any longer");
+            std::process::exit(1);
+        });
     })
 }
 

@@ -1,9 +1,12 @@
 //! Reading the fields of a JSON object so that every wrong one is named, and not only the first.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
+};
 
 use loop_core::Patch;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{ApiError, Details};
@@ -22,6 +25,44 @@ pub(crate) struct Fields<'a> {
     wrong: Details,
 }
 
+/// The members of a JSON object. Which of two of one name another party believes cannot be known, so those are named.
+#[derive(Default)]
+struct Members<'a> {
+    values: BTreeMap<String, &'a RawValue>,
+    repeated: BTreeSet<String>,
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Members::default();
+                while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                    match members.values.entry(name) {
+                        Entry::Vacant(place) => {
+                            place.insert(value);
+                        }
+                        Entry::Occupied(place) => {
+                            members.repeated.insert(place.key().clone());
+                        }
+                    }
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
 /// Reads a JSON text as `T`.
 pub(crate) fn read<T: FromFields>(json: &str) -> Result<T, ApiError> {
     read_item(json, String::new()).map_err(ApiError::validation)
@@ -30,7 +71,7 @@ pub(crate) fn read<T: FromFields>(json: &str) -> Result<T, ApiError> {
 /// Reads one object of several, whose name is `prefix`.
 pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, Details> {
     let mut wrong = Details::default();
-    let Ok(unread) = serde_json::from_str(json) else {
+    let Ok(Members { values: unread, repeated }) = serde_json::from_str(json) else {
         let reason = "Must be a JSON object";
         if prefix.is_empty() {
             wrong.form_errors.push(reason.to_owned());
@@ -40,6 +81,9 @@ pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, 
         return Err(wrong);
     };
     let mut fields = Fields { unread, prefix, wrong };
+    for name in repeated {
+        fields.complain(&name, "Must be given once");
+    }
     let value = T::from_fields(&mut fields);
     let unknown: Vec<String> = std::mem::take(&mut fields.unread).into_keys().collect();
     for name in unknown {

@@ -28,7 +28,7 @@ use super::{
 /// How long a client may take over its first packet. It holds no place meanwhile.
 const FIRST_PACKET: Duration = Duration::from_secs(5);
 /// How long a client waits for its place: a closed connection needs a moment to roll back and to write its checkpoint.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stop waits for PostgreSQL. Only a statement that is still running can take longer; the lock is then kept until its end.
 const STOP: Duration = Duration::from_secs(5);
 

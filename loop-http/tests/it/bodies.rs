@@ -50,6 +50,26 @@ async fn what_is_not_utf_8_is_refused() {
 }
 
 #[tokio::test]
+async fn a_field_that_is_given_twice_is_refused() {
+    let (_app, admin) = TestApp::with_admin().await;
+    let once = "Must be given once";
+    let wrong = post(&admin, r#"{"title": "a", "title": "b", "zz": 1, "zz": 2}"#).await.field_errors();
+    assert_eq!((&wrong["title"], &wrong["zz"]), (&vec![once.to_owned()], &vec![once.to_owned(), "Unknown field".to_owned()]));
+    post(&admin, r#"{"title": "a", "commits": [{"sha": "a", "message": "m", "sha": "b"}]}"#).await.wrong(&[("commits[0].sha", once)]);
+    // What is kept as it came is not looked into: PostgreSQL keeps the last.
+    post(&admin, r#"{"title": "a", "signalPayload": {"x": 1, "x": 2}}"#).await.created();
+}
+
+#[tokio::test]
+async fn a_long_list_of_wrong_things_gets_a_short_answer() {
+    let (_app, admin) = TestApp::with_admin().await;
+    let body = format!(r#"{{"title": "a", "commits": [{}]}}"#, vec!["0"; 200_000].join(","));
+    let details = post(&admin, body).await.json()["details"].clone();
+    assert_eq!(details["formErrors"], json!(["More than 1000 fields are wrong"]));
+    assert_eq!(details["fieldErrors"].as_object().unwrap().len(), 1000);
+}
+
+#[tokio::test]
 async fn json_that_is_no_object_is_refused() {
     let (_app, admin) = TestApp::with_admin().await;
     for body in ["[]", "null", "7", "\"title\"", "true", "[{\"title\": \"a\"}]"] {
