@@ -242,7 +242,7 @@ fn classify(db: &DbError) -> Class {
     // A table that is not there waits for a migration. A prepared statement whose answer a migration has changed (which has no code of its
     // own), or that is another one or none on this connection, as behind a pooler that was not recognised, works on another connection.
     let unavailable = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code)
-        || (*code == SqlState::FEATURE_NOT_SUPPORTED && db.message().contains("cached plan"));
+        || (*code == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery"));
     if unavailable { Class::Unavailable } else { Class::Other }
 }
 

@@ -116,8 +116,10 @@ fn written_out(number: &str) -> Option<usize> {
     let exponent = exponent.parse::<i64>().ok().filter(|exponent| exponent.abs() <= MAX_PLACES)?;
     let places = i64::try_from(places.len()).ok()?.checked_sub(exponent)?;
     let whole = i64::try_from(whole.len()).ok()?.checked_add(exponent)?;
-    // A zero before the point, and the point.
-    let length = whole.max(1) + places.max(0) + 1;
+    // No power of ten makes more digits of a zero.
+    let whole = if digits.bytes().any(|digit| digit.is_ascii_digit() && digit != b'0') { whole.max(1) } else { 1 };
+    let point = i64::from(places > 0);
+    let length = whole + point + places.max(0);
     if places <= MAX_PLACES { usize::try_from(length).ok() } else { None }
 }
 

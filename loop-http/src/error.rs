@@ -29,6 +29,8 @@ pub struct Details {
 impl Details {
     /// How many fields are named before the rest is left out: a long list of wrong things must not become a longer answer.
     const MAX_FIELDS: usize = 1000;
+    /// How many reasons of one field are given.
+    const MAX_REASONS: usize = 10;
 
     /// Adds what is wrong with a field.
     pub fn field(&mut self, name: impl Into<String>, reason: impl Into<String>) {
@@ -39,7 +41,10 @@ impl Details {
             }
             return;
         }
-        self.field_errors.entry(name).or_default().push(reason.into());
+        let reasons = self.field_errors.entry(name).or_default();
+        if reasons.len() < Self::MAX_REASONS {
+            reasons.push(reason.into());
+        }
     }
 
     /// Adds what is wrong with something else, too.

@@ -48,7 +48,7 @@ impl JsonBody {
 /// The body of a request, which must be JSON and say so.
 pub(crate) async fn json_body(request: Request) -> Result<JsonBody, ApiError> {
     let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, BODY_LIMIT).await?;
+    let body = read_body(&parts.headers, body, BODY_LIMIT, |_| Ok(())).await?;
     require_json(&parts.headers)?;
     json_text(body)
 }
@@ -61,7 +61,7 @@ impl<T: FromFields> FromRequest<AppState> for OptionalInput<T> {
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let body = read_body(&parts.headers, body, BODY_LIMIT).await?;
+        let body = read_body(&parts.headers, body, BODY_LIMIT, |_| Ok(())).await?;
         if body.is_empty() {
             return Ok(Self(None));
         }
@@ -86,32 +86,39 @@ fn json_text(body: Bytes) -> Result<JsonBody, ApiError> {
     Ok(JsonBody(text))
 }
 
-/// The whole body, if it is not larger than `limit` bytes.
-pub(crate) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// The whole body, if it is not larger than `limit` bytes. `grow` is told of each piece's size before it is kept, and may refuse it.
+pub(crate) async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    grow: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Bytes, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(ApiError::too_large(limit));
     }
-    tokio::time::timeout(BODY_TIMEOUT, collect(body, limit)).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+    tokio::time::timeout(BODY_TIMEOUT, collect(body, limit, grow)).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let broken = |_| ApiError::bad_request("incomplete_body", "The body broke off");
+async fn collect(mut body: Body, limit: usize, mut grow: impl FnMut(usize) -> Result<(), ApiError>) -> Result<Bytes, ApiError> {
     // Most bodies arrive in one piece, which then need not be copied.
-    let Some(first) = next(&mut body).await.map_err(broken)? else { return Ok(Bytes::new()) };
-    let mut second = next(&mut body).await.map_err(broken)?;
-    if second.is_none() && first.len() <= limit {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::from(first);
-    while let Some(piece) = second {
-        if whole.len() + piece.len() > limit {
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    let mut length = 0;
+    while let Some(piece) = next(&mut body).await.map_err(|_| ApiError::bad_request("incomplete_body", "The body broke off"))? {
+        length += piece.len();
+        if length > limit {
             return Err(ApiError::too_large(limit));
         }
-        whole.extend_from_slice(&piece);
-        second = next(&mut body).await.map_err(broken)?;
+        grow(piece.len())?;
+        if length == piece.len() {
+            first = piece;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&piece);
+        }
     }
-    if whole.len() > limit { Err(ApiError::too_large(limit)) } else { Ok(whole.freeze()) }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
 /// The next piece of a body.
@@ -166,7 +173,8 @@ fn id<T: PathId>(text: &str) -> Result<T, ApiError> {
 /// A parameter of the path, by its name: a host that mounts the router may have others before it. None if it is not UTF-8.
 pub(crate) async fn path_parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Option<String> {
     let parameters = RawPathParams::from_request_parts(parts, state).await.ok()?;
-    parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+    // The host's come first, and may have the same name.
+    parameters.iter().filter(|(known, _)| *known == name).last().map(|(_, value)| value.to_owned())
 }
 
 impl<S: Send + Sync, T: PathId> FromRequestParts<S> for Id<T> {

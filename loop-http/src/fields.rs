@@ -193,7 +193,9 @@ impl Fields<'_> {
 
     /// Notes what is wrong with the parts of a field.
     pub(crate) fn complain_all(&mut self, wrong: Details) {
-        self.wrong.form_errors.extend(wrong.form_errors);
+        if self.wrong.form_errors.is_empty() {
+            self.wrong.form_errors = wrong.form_errors;
+        }
         for (name, reasons) in wrong.field_errors {
             for reason in reasons {
                 self.complain(&name, reason);

@@ -51,6 +51,28 @@ impl Default for Webhooks {
     }
 }
 
+/// The room that one body takes, for as long as this is held.
+pub(crate) struct Room {
+    all: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes room for that many bytes more, if there is some beside what others have.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.bytes += bytes;
+        let needed = (self.bytes >> 10) + 1 - self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = u32::try_from(needed).map_err(|_| ApiError::busy())?;
+        let more = Arc::clone(&self.all).try_acquire_many_owned(more).map_err(|_| ApiError::busy())?;
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        Ok(())
+    }
+}
+
 impl AppState {
     /// The state over a store. Without an admin secret there is no `POST /admin/migrate`.
     pub fn new(store: LoopStore, webhooks: Webhooks, admin_secret: Option<AdminSecret>) -> Self {
@@ -70,10 +92,9 @@ impl AppState {
         self.0.admin_secret.as_ref()
     }
 
-    /// Room for the body of a webhook of that many bytes, if there is some.
-    pub(crate) fn make_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let kib = u32::try_from(bytes >> 10).unwrap_or(ROOM_KIB).saturating_add(1).min(ROOM_KIB);
-        Arc::clone(&self.0.room).try_acquire_many_owned(kib).map_err(|_| ApiError::busy())
+    /// Room for the body of a webhook, which takes as much as has arrived.
+    pub(crate) fn room(&self) -> Room {
+        Room { all: Arc::clone(&self.0.room), taken: None, bytes: 0 }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -84,5 +105,28 @@ impl AppState {
 impl std::fmt::Debug for AppState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AppState").field("store", &self.0.store).field("webhooks", &self.0.webhooks).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_share_one_room() {
+        let all = Arc::new(Semaphore::new(8));
+        let room = || Room { all: Arc::clone(&all), taken: None, bytes: 0 };
+        let (mut one, mut two) = (room(), room());
+        // A kibibyte is taken for the first byte, and no more for the next thousand.
+        for _ in 0..1000 {
+            one.grow(1).unwrap_or_else(|error| panic!("{error:?}"));
+        }
+        assert_eq!(all.available_permits(), 7);
+        two.grow(6 << 10).unwrap_or_else(|error| panic!("{error:?}"));
+        assert!(one.grow(2 << 10).is_err() && room().grow(1).is_err());
+        drop(two);
+        one.grow(2 << 10).unwrap_or_else(|error| panic!("{error:?}"));
+        drop(one);
+        assert_eq!(all.available_permits(), 8);
     }
 }

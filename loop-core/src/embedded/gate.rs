@@ -87,7 +87,10 @@ impl Drop for Server {
         let deadline = Instant::now() + STOP;
         while !self.postgres.is_finished() {
             if Instant::now() > deadline {
-                tracing::warn!("the embedded PostgreSQL is still at work on a statement and stops when that ends");
+                tracing::warn!(
+                    "the embedded PostgreSQL does not stop yet: it is at work on a statement and stops when that ends, or its sockets were \
+                     removed and it stops with the process"
+                );
                 return;
             }
             thread::sleep(Duration::from_millis(1));

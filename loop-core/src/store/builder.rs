@@ -119,7 +119,7 @@ impl StoreBuilder {
         }
         config.connect_timeout(*config.get_connect_timeout().unwrap_or(&self.connect_timeout));
         // The driver's own two hours are longer than what is between here and there remembers a silent connection.
-        if config.get_keepalives_idle() == tokio_postgres::Config::new().get_keepalives_idle() {
+        if !parsed.keepalives_idle {
             config.keepalives_idle(KEEPALIVES_IDLE);
         }
         #[cfg(target_os = "linux")]

@@ -10,6 +10,8 @@ pub(crate) struct Parsed {
     pub(crate) mode: StatementMode,
     pub(crate) schema: Option<String>,
     pub(crate) pool_size: Option<usize>,
+    /// Whether the string says how long a connection may be silent.
+    pub(crate) keepalives_idle: bool,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -38,7 +40,6 @@ const DRIVER_KEYS: &[&str] = &[
     "connect_timeout",
     "tcp_user_timeout",
     "keepalives",
-    "keepalives_idle",
     "keepalives_interval",
     "keepalives_retries",
     "target_session_attrs",
@@ -59,6 +60,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Error> {
         mode: StatementMode::Prepared,
         schema: None,
         pool_size: None,
+        keepalives_idle: false,
         warnings: Vec::new(),
     };
     let cleaned = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
@@ -103,7 +105,12 @@ impl Parsed {
     fn take(&mut self, key: &str, value: &str) -> Result<Option<String>, Error> {
         match key {
             "sslmode" => self.ssl_mode(value)?,
-            "sslrootcert" if value == "system" => {}
+            // In libpq, too, this leaves no choice of mode but `verify-full`.
+            "sslrootcert" if value == "system" => self.tls.required = true,
+            "keepalives_idle" => {
+                self.keepalives_idle = true;
+                return Ok(Some(value.to_owned()));
+            }
             "sslrootcert" => self.tls.root_cert = Some(value.to_owned()),
             "pgbouncer" if value == "true" => self.mode = StatementMode::Unnamed,
             "pgbouncer" => {}
@@ -123,7 +130,7 @@ impl Parsed {
         Ok(None)
     }
 
-    /// With rustls a certificate is always verified, so `require` is stricter here than in libpq, and `verify-full` is the same.
+    /// A certificate that must be there is always verified, so `require` is stricter here than in libpq, and `verify-full` is the same.
     fn ssl_mode(&mut self, mode: &str) -> Result<(), Error> {
         match mode {
             "disable" => self.tls.disabled = true,
@@ -207,6 +214,9 @@ mod tests {
         assert_eq!(parsed.config.get_password(), Some(&b"a 'b"[..]));
         assert_eq!(parsed.config.get_options(), Some("-c geqo=off"));
         assert_eq!(parsed.mode, StatementMode::Prepared);
+
+        let system = parse("postgres://u@h/db?sslrootcert=system&keepalives_idle=7200").unwrap_or_else(|error| panic!("{error}"));
+        assert!(system.tls.required && system.tls.root_cert.is_none() && system.keepalives_idle);
 
         // As Prisma writes it for Supabase.
         let prisma = "postgres://u:p@h:6543/db?pgbouncer=true&schema=public";

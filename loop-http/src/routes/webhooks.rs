@@ -7,15 +7,19 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request::Parts};
-use http_body::Body as _;
 use loop_core::{
     Entity, Error, ProjectId,
     webhook::{Intake, IntakeError, PosthogVerifier, VerifyError, github_signal, posthog_signal, sentry_signal},
 };
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{auth::client_address, error::ApiError, extract::read_body, query::Query, state::AppState};
+use crate::{
+    auth::client_address,
+    error::ApiError,
+    extract::read_body,
+    query::Query,
+    state::{AppState, Room},
+};
 
 pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/webhooks/github", post(github)).route("/webhooks/sentry", post(sentry)).route("/webhooks/posthog", post(posthog))
@@ -64,10 +68,8 @@ impl axum::extract::FromRequest<AppState> for Delivery {
 impl Delivery {
     /// Reads the body, if there is room for it beside those that are being read for others: nobody knows yet who sent any of them.
     async fn arrive(self, state: &AppState) -> Result<Arrived, ApiError> {
-        let limit = state.webhooks().body_limit;
-        let announced = self.body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
-        let room = state.make_room(announced.unwrap_or(limit).min(limit))?;
-        let body = read_body(&self.head.headers, self.body, limit).await?;
+        let mut room = state.room();
+        let body = read_body(&self.head.headers, self.body, state.webhooks().body_limit, |bytes| room.grow(bytes)).await?;
         Ok(Arrived { head: self.head, body, _room: room })
     }
 }
@@ -77,7 +79,7 @@ struct Arrived {
     head: Parts,
     body: Bytes,
     /// Held as long as the body.
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl Arrived {

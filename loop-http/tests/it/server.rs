@@ -93,15 +93,16 @@ async fn the_router_can_be_mounted_below_a_path_with_parameters() {
     let (app, admin) = TestApp::with_admin().await;
     let issue = admin.issue("nested").await;
     let label = admin.label("tag").await;
-    let nested = axum::Router::new().nest("/tenants/{tenant}", loop_http::router(state(app.db.store()), &RouterOptions::default()));
+    let nested = axum::Router::new().nest("/tenants/{id}", loop_http::router(state(app.db.store()), &RouterOptions::default()));
+    let (id, number) = (issue["id"].as_str().unwrap(), &issue["number"]);
     let call = async |method: &str, path: String| {
-        let request = axum::http::Request::builder().method(method).uri(format!("/tenants/7{path}"));
+        let request = axum::http::Request::builder().method(method).uri(format!("/tenants/{number}{path}"));
         let request = request.header("authorization", format!("Bearer {}", admin.key.as_ref().unwrap())).body(axum::body::Body::empty());
         nested.clone().oneshot(request.unwrap()).await.unwrap().status().as_u16()
     };
-    let (id, number) = (issue["id"].as_str().unwrap(), &issue["number"]);
     assert_eq!(call("GET", format!("/api/v1/issues/{id}")).await, 200);
     assert_eq!(call("GET", format!("/api/v1/issues/{number}/comments")).await, 200);
+    assert_eq!(call("GET", "/api/v1/issues/8".to_owned()).await, 404);
     assert_eq!(call("PUT", format!("/api/v1/issues/{id}/labels/{label}")).await, 204);
     assert_eq!(call("GET", format!("/api/v1/labels/{label}")).await, 200);
     assert_eq!(call("GET", "/api/v1/labels/%ff".to_owned()).await, 404);
