@@ -5,12 +5,11 @@ use refinery_core::{
     traits::r#async::{AsyncQuery, AsyncTransaction},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use crate::{
     Entity, Error, LoopStore,
-    error::{TimedOut, is_unavailable},
+    error::is_unavailable,
     store::sql::{Columns, Statement},
 };
 
@@ -61,9 +60,7 @@ impl LoopStore {
         let mut connection = self.take_connection().await?;
         // A caller that goes away leaves it so, and the connection is not handed on.
         connection.occupy();
-        let limit = self.statement_timeout();
-        let begun = timeout(limit, connection.object_mut()?.transaction()).await;
-        let transaction = begun.map_err(|_| Error::unavailable(TimedOut(limit)))?.map_err(failed)?;
+        let transaction = connection.begin().await?;
         let report = run(transaction, self.schema()).await?;
         connection.release();
         Ok(report)

@@ -7,7 +7,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use http::{Extensions, HeaderMap, header, request::Parts};
 use loop_core::{LoopStore, PlaintextKey, Role};
 
-use crate::{error::ApiError, state::AppState};
+use crate::{error::ApiError, extract::single, state::AppState};
 
 /// A caller who may look.
 pub(crate) struct Reader(pub(crate) LoopStore);
@@ -77,9 +77,7 @@ async fn authenticate(parts: &Parts, state: &AppState, needed: Role) -> Result<L
 
 /// The token of the one `Authorization: Bearer` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = single(headers, header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
 }

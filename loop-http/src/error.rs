@@ -47,11 +47,11 @@ impl Details {
         }
     }
 
-    /// Adds what is wrong with something else, too.
-    pub(crate) fn extend(&mut self, other: Self) {
+    /// Adds what is wrong with a part, with `prefix` before the names of its fields.
+    pub(crate) fn extend(&mut self, prefix: &str, other: Self) {
         for (name, reasons) in other.field_errors {
             for reason in reasons {
-                self.field(name.clone(), reason);
+                self.field(format!("{prefix}{name}"), reason);
             }
         }
         if self.form_errors.is_empty() {

@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use http_body_util::BodyExt as _;
 use loop_core::{
     ApiKeyId, CommentId, Entity, GoalId, IssueId, LabelId, ProjectId, RelationId, SignalId, TemplateId, VersionId, check_syntax,
@@ -70,11 +70,14 @@ impl<T: FromFields> FromRequest<AppState> for OptionalInput<T> {
     }
 }
 
+/// The one value of a header: which of two another party believes cannot be known.
+pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    // Which of two types another party believes cannot be known.
-    let value = values.next().filter(|_| values.next().is_none());
-    let content_type = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = single(headers, header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(ApiError::unsupported_media_type("application/json")) }
 }
@@ -134,54 +137,52 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, axum::Error> {
 /// An id in a path. One that cannot be an id is not found, like any other that names nothing.
 pub(crate) struct Id<T>(pub(crate) T);
 
-/// Two ids in a path, of which the second is that of a part of the first.
+/// Two ids in a path.
 pub(crate) struct Ids<A, B>(pub(crate) A, pub(crate) B);
 
 /// What an id in a path is of.
-pub(crate) trait PathId: std::str::FromStr + Send {
+pub(crate) trait PathId: std::str::FromStr {
     const ENTITY: Entity;
-    /// What the parameter is called where it is the second.
-    const PARAMETER: &str;
 }
 
 macro_rules! path_ids {
-    ($($id:ident: $entity:ident, $parameter:literal;)+) => {
+    ($($id:ident: $entity:ident,)+) => {
         $(impl PathId for $id {
             const ENTITY: Entity = Entity::$entity;
-            const PARAMETER: &str = $parameter;
         })+
     };
 }
 
 path_ids! {
-    ApiKeyId: ApiKey, "key_id";
-    CommentId: Comment, "comment_id";
-    GoalId: Goal, "goal_id";
-    IssueId: Issue, "issue_id";
-    LabelId: Label, "label_id";
-    ProjectId: Project, "project_id";
-    RelationId: Relation, "relation_id";
-    SignalId: Signal, "signal_id";
-    TemplateId: PromptTemplate, "template_id";
-    VersionId: PromptVersion, "version_id";
+    ApiKeyId: ApiKey,
+    CommentId: Comment,
+    GoalId: Goal,
+    IssueId: Issue,
+    LabelId: Label,
+    ProjectId: Project,
+    RelationId: Relation,
+    SignalId: Signal,
+    TemplateId: PromptTemplate,
+    VersionId: PromptVersion,
 }
 
 fn id<T: PathId>(text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|_| ApiError::not_found(T::ENTITY))
 }
 
-/// A parameter of the path, by its name: a host that mounts the router may have others before it. None if it is not UTF-8.
-pub(crate) async fn path_parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Option<String> {
+/// The last parameters of the path: a host that mounts the router may have others before them. None if they are not UTF-8.
+pub(crate) async fn path_parameters<S: Send + Sync, const N: usize>(parts: &mut Parts, state: &S) -> Option<[String; N]> {
     let parameters = RawPathParams::from_request_parts(parts, state).await.ok()?;
-    // The host's come first, and may have the same name.
-    parameters.iter().filter(|(known, _)| *known == name).last().map(|(_, value)| value.to_owned())
+    let values: Vec<String> = parameters.iter().map(|(_, value)| value.to_owned()).collect();
+    values.last_chunk().cloned()
 }
 
 impl<S: Send + Sync, T: PathId> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        id(&path_parameter(parts, state, "id").await.unwrap_or_default()).map(Self)
+        let [text] = path_parameters(parts, state).await.ok_or_else(|| ApiError::not_found(T::ENTITY))?;
+        id(&text).map(Self)
     }
 }
 
@@ -189,8 +190,7 @@ impl<S: Send + Sync, A: PathId, B: PathId> FromRequestParts<S> for Ids<A, B> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Id(first) = Id::from_request_parts(parts, state).await?;
-        let second = path_parameter(parts, state, B::PARAMETER).await.unwrap_or_default();
-        Ok(Self(first, id(&second)?))
+        let [first, second] = path_parameters(parts, state).await.ok_or_else(|| ApiError::not_found(A::ENTITY))?;
+        Ok(Self(id(&first)?, id(&second)?))
     }
 }

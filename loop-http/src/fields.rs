@@ -111,7 +111,7 @@ pub(crate) fn objects<T: FromFields>(json: &str, name: &str) -> Result<Vec<T>, D
     for (place, item) in items.into_iter().enumerate() {
         match object(item.get(), &format!("{name}[{place}]")) {
             Ok(value) => read.push(value),
-            Err(details) => wrong.extend(details),
+            Err(details) => wrong.extend("", details),
         }
     }
     if wrong.is_empty() { Ok(read) } else { Err(wrong) }
@@ -193,14 +193,7 @@ impl Fields<'_> {
 
     /// Notes what is wrong with the parts of a field.
     pub(crate) fn complain_all(&mut self, wrong: Details) {
-        if self.wrong.form_errors.is_empty() {
-            self.wrong.form_errors = wrong.form_errors;
-        }
-        for (name, reasons) in wrong.field_errors {
-            for reason in reasons {
-                self.complain(&name, reason);
-            }
-        }
+        self.wrong.extend(&self.prefix, wrong);
     }
 
     fn value<T: DeserializeOwned>(&mut self, name: &str, raw: &RawValue) -> Option<T> {

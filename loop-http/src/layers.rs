@@ -20,6 +20,7 @@ use tracing::{Span, field::Empty};
 use crate::{
     RouterOptions,
     error::{ApiError, Cause},
+    extract::single,
     unread,
 };
 
@@ -49,8 +50,7 @@ pub(crate) fn around(routes: Router, options: &RouterOptions) -> Router {
 async fn tame_request_id(mut request: Request, next: Next) -> Response {
     let tame =
         |value: &HeaderValue| value.len() <= REQUEST_ID_LENGTH && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
-    let mut values = request.headers().get_all(REQUEST_ID).iter();
-    if !matches!((values.next(), values.next()), (Some(value), None) if tame(value)) {
+    if !single(request.headers(), REQUEST_ID).is_some_and(tame) {
         request.headers_mut().remove(REQUEST_ID);
     }
     next.run(request).await

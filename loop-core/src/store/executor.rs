@@ -8,7 +8,7 @@ use std::{
 use deadpool_postgres::{Object, PoolError};
 use postgres_types::{ToSql, Type};
 use tokio::time::timeout;
-use tokio_postgres::{Row, error::SqlState};
+use tokio_postgres::{IsolationLevel, Row, error::SqlState};
 
 use super::{
     Inner, StatementMode, Tx,
@@ -232,6 +232,14 @@ impl<'a> Pooled<'a> {
     /// Ends what [`occupy`](Self::occupy) began.
     pub(crate) fn release(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Begins a transaction. Whatever the role or the database has for a default, it sees what was committed while it waited for a lock: the
+    /// triggers need that, and so do migrators that wait for each other.
+    pub(crate) async fn begin(&mut self) -> Result<deadpool_postgres::Transaction<'_>, Error> {
+        let limit = self.inner.statement_timeout;
+        let begin = self.object_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
+        timeout(limit, begin).await.map_err(|_| Error::unavailable(TimedOut(limit)))?.map_err(Error::unavailable)
     }
 
     pub(crate) fn object_mut(&mut self) -> Result<&mut Object, Error> {

@@ -115,10 +115,6 @@ impl LoopStore {
         Executor { on: On::Pool(&self.inner), scope: self.scope() }
     }
 
-    pub(crate) fn statement_timeout(&self) -> Duration {
-        self.inner.statement_timeout
-    }
-
     /// The name of the schema that the tables are in, where it was chosen.
     pub(crate) fn schema(&self) -> Option<&str> {
         self.inner.schema.as_deref()

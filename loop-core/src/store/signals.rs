@@ -175,8 +175,8 @@ impl Signals<'_> {
     /// # Errors
     ///
     /// [`Error::NotFound`] when a redelivery's first arrival was moved out of the store's project since; the other signals are taken in all
-    /// the same. [`Error::Invalid`] when there are too many, [`Error::InvalidReference`] when a project is not there; its fields name the items, as in
-    /// `signals[3].projectId`.
+    /// the same. [`Error::Invalid`] when there are too many, [`Error::InvalidReference`] when a project is not there; its fields name the
+    /// items, as in `signals[3].projectId`.
     pub async fn ingest_batch(&self, new: Vec<NewSignal>) -> Result<Vec<Ingested>, Error> {
         if new.len() > Self::MAX_BATCH {
             return Err(Error::invalid("signals", format!("Must be at most {} signals", Self::MAX_BATCH)));

@@ -1,7 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use tokio::time::timeout;
-use tokio_postgres::IsolationLevel;
 
 use super::{
     Inner, LoopStore,
@@ -43,13 +42,7 @@ impl LoopStore {
         // A caller that goes away, or a panic, leaves it so.
         pooled.occupy();
         let (result, clean) = {
-            let begun = timeout(
-                limit,
-                // The triggers must see what was committed while they waited for a lock.
-                pooled.object_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start(),
-            )
-            .await;
-            let client = begun.map_err(|_| Error::unavailable(TimedOut(limit)))?.map_err(Error::unavailable)?;
+            let client = pooled.begin().await?;
             let (running, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
             let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope() };
             let result = work(&tx).await;

@@ -13,7 +13,7 @@ use super::{Answer, Created, answer, created};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
-    extract::{Input, PathId as _, path_parameter},
+    extract::{Input, path_parameters},
     fields::{Fields, FromFields, object, objects},
     query::{FromQuery, List, Query},
     state::AppState,
@@ -48,7 +48,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IssuePath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        path_parameter(parts, state, "id").await.map(Self).ok_or_else(|| ApiError::not_found(Entity::Issue))
+        let [issue] = path_parameters(parts, state).await.ok_or_else(|| ApiError::not_found(Entity::Issue))?;
+        Ok(Self(issue))
     }
 }
 
@@ -59,9 +60,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IssueLabelPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let issue = IssuePath::from_request_parts(parts, state).await?;
-        let label = path_parameter(parts, state, LabelId::PARAMETER).await.and_then(|text| text.parse().ok());
-        Ok(Self(issue, label.ok_or_else(|| ApiError::not_found(Entity::Label))?))
+        let [issue, label] = path_parameters(parts, state).await.ok_or_else(|| ApiError::not_found(Entity::Issue))?;
+        Ok(Self(IssuePath(issue), label.parse().map_err(|_| ApiError::not_found(Entity::Label))?))
     }
 }
 
