@@ -159,7 +159,7 @@ impl LoopStore {
         connection.occupy();
         // One at a time: several in one message would be a transaction, in which neither may run.
         for statement in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
-            let done = connection.object_mut()?.batch_execute(statement).await;
+            let done = connection.client_mut()?.batch_execute(statement).await;
             done.map_err(|error| Error::from_driver(Entity::Migration, error))?;
         }
         connection.release();

@@ -95,6 +95,12 @@ pub enum Error {
         /// What was refused, such as `creating a project`.
         action: &'static str,
     },
+    /// A store of a replica was asked to write.
+    #[error("a replica cannot write: {entity}")]
+    ReadOnly {
+        /// What was to be written.
+        entity: Entity,
+    },
     /// A page cursor was not made by this list under this order.
     #[error("malformed cursor")]
     MalformedCursor,
@@ -126,7 +132,8 @@ pub enum Error {
         /// Why, for logs.
         source: Source,
     },
-    /// A setting of the store, such as its connection string, cannot be used.
+    /// A setting of the store, such as its connection string, cannot be used, or does not fit the database it leads to. Somebody has to
+    /// change the one or the other.
     #[error("{setting}: {reason}")]
     Configuration {
         /// Which setting.
@@ -181,9 +188,19 @@ impl Error {
             Class::Reference(field) => Self::InvalidReference { entity, fields: vec![field.into()] },
             Class::Rule(field, reason) => Self::invalid(field, reason),
             Class::Unavailable => Self::unavailable(error),
+            Class::Pooled => pooled(db.message()),
             Class::Other => Self::Database { source: error.into() },
         }
     }
+}
+
+/// Statements with names do not work on what is between here and the database.
+pub(crate) fn pooled(message: &str) -> Error {
+    let reason = format!(
+        "statements that are prepared under a name do not work behind this transaction pooler ({message}); choose statements without names: \
+         `StatementMode::Unnamed`, LOOP_STATEMENT_MODE=unnamed, or pgbouncer=true in the connection string"
+    );
+    Error::Configuration { setting: "statement mode", reason }
 }
 
 /// Whether the connection broke, or the server has no time or room at the moment.
@@ -205,6 +222,7 @@ enum Class {
     Reference(&'static str),
     Rule(&'static str, &'static str),
     Unavailable,
+    Pooled,
     Other,
 }
 
@@ -239,11 +257,29 @@ fn classify(db: &DbError) -> Class {
     if db.message() == "tsquery stack too small" {
         return Class::Rule("q", "Cannot be searched for");
     }
-    // A table that is not there waits for a migration. A prepared statement whose answer a migration has changed (which has no code of its
-    // own), or that is another one or none on this connection, as behind a pooler that was not recognised, works on another connection.
-    let unavailable = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code)
-        || (*code == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery"));
-    if unavailable { Class::Unavailable } else { Class::Other }
+    // A prepared statement that is another one, or none, on this connection: a pooler that was not recognised.
+    if [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code) {
+        return Class::Pooled;
+    }
+    // A table that is not there waits for a migration. A prepared statement whose answer a migration has changed, which has no code of its
+    // own, works on another connection.
+    let changed = *code == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery");
+    if *code == SqlState::UNDEFINED_TABLE || changed { Class::Unavailable } else { Class::Other }
+}
+
+/// An error with its causes.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// A statement or a wait that took longer than its limit.

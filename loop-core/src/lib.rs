@@ -27,6 +27,9 @@ pub use migrate::{MigrationReport, MigrationStatus};
 pub use model::*;
 pub use page::{Cursor, Limit, Page, PageRequest, Start};
 pub use patch::Patch;
+/// The version of rustls that [`StoreBuilder::tls_config`] takes its configuration from.
+#[cfg(feature = "tls")]
+pub use rustls;
 pub use store::*;
 pub use text::*;
 pub use timestamp::{InvalidTimestamp, Timestamp};

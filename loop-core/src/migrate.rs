@@ -57,6 +57,7 @@ impl LoopStore {
     /// [`Error::Migration`] when a migration fails, or one that was applied is not the one this library knows under its version;
     /// [`Error::Unavailable`] when the database does not answer.
     pub async fn migrate(&self) -> Result<MigrationReport, Error> {
+        let _migrator = self.migrator().await;
         let mut connection = self.take_connection().await?;
         // A caller that goes away leaves it so, and the connection is not handed on.
         connection.occupy();

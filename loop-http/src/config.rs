@@ -235,7 +235,7 @@ impl Config {
         };
         // What the store would refuse, it is asked for here, so that it stands beside the rest.
         if let Some(url) = &config.database.url
-            && let Err(error) = config.database.store(url)
+            && let Err(error) = config.database.builder(url).check()
         {
             reader.wrong.push(format!("DATABASE_URL: {error}"));
         }

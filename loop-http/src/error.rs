@@ -216,8 +216,9 @@ impl From<Error> for ApiError {
             Error::Invalid { field, reason } => Self::invalid_field(field, reason),
             Error::OutOfScope { .. } => Self::forbidden("This key is bound to a project and may not do this"),
             Error::MalformedCursor => Self::bad_request("malformed_cursor", "Malformed cursor"),
-            Error::Unavailable { .. } => Self::not_ready(error),
-            Error::Corrupt { .. } | Error::Database { .. } | Error::Migration { .. } | Error::Configuration { .. } => {
+            // Nothing of what was asked is at fault, and once somebody has changed the settings it works: a provider is to try again.
+            Error::Unavailable { .. } | Error::Configuration { .. } => Self::not_ready(error),
+            Error::Corrupt { .. } | Error::Database { .. } | Error::Migration { .. } | Error::ReadOnly { .. } => {
                 Self::internal().because(error)
             }
         }

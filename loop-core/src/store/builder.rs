@@ -1,8 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::{Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool::{Runtime, managed::Timeouts};
+use tokio_postgres::config::TargetSessionAttrs;
 
-use super::{Inner, LoopStore, connection_string, tls::Tls};
+#[cfg(feature = "tls")]
+use super::connection_string::SslMode;
+use super::{
+    Inner, LoopStore,
+    connection_string::{self, TlsSettings},
+    connector::{Connector, INTERVAL_STYLE},
+    pool::{Manager, Pool},
+    tls::Tls,
+};
 use crate::Error;
 
 /// How statements travel.
@@ -10,7 +19,8 @@ use crate::Error;
 pub enum StatementMode {
     /// Prepared once per connection under a name: the fastest, where the connection is the store's own.
     Prepared,
-    /// Without a name, parsed each time: the only mode that works behind a pooler that gives every transaction another connection.
+    /// Without a name, parsed each time: the only mode that works behind a pooler that gives every transaction another connection. Each
+    /// statement is a transaction of its own that begins with the settings it needs, in the same round trip.
     Unnamed,
 }
 
@@ -21,12 +31,17 @@ const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct StoreBuilder {
     connection_string: String,
+    replica: Option<String>,
     pool_size: Option<usize>,
+    default_pool_size: usize,
     statement_mode: Option<StatementMode>,
     schema: Option<String>,
     connect_timeout: Duration,
     wait_timeout: Duration,
     statement_timeout: Duration,
+    verify_after: Duration,
+    #[cfg(feature = "tls")]
+    tls_config: Option<rustls::ClientConfig>,
 }
 
 impl std::fmt::Debug for StoreBuilder {
@@ -37,24 +52,43 @@ impl std::fmt::Debug for StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// The pool's size where neither the builder nor the connection string says one.
+    /// The pool's size where nothing says one.
     pub const DEFAULT_POOL_SIZE: usize = 10;
 
     pub(crate) fn new(connection_string: &str) -> Self {
         Self {
             connection_string: connection_string.to_owned(),
+            replica: None,
             pool_size: None,
+            default_pool_size: Self::DEFAULT_POOL_SIZE,
             statement_mode: None,
             schema: None,
             connect_timeout: Duration::from_secs(5),
             wait_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
+            verify_after: Duration::from_secs(1),
+            #[cfg(feature = "tls")]
+            tls_config: None,
         }
     }
 
-    /// The most connections to open, 10 unless said otherwise.
+    /// A replica that lags behind the database, for what asks for it by [`LoopStore::replica`]. The other settings are for its connections
+    /// too. Its connection string may name the same hosts as the other one, with `target_session_attrs=read-only`.
+    pub fn replica(mut self, connection_string: impl Into<String>) -> Self {
+        self.replica = Some(connection_string.into());
+        self
+    }
+
+    /// The most connections to open, whatever the connection string says.
     pub fn pool_size(mut self, size: usize) -> Self {
         self.pool_size = Some(size);
+        self
+    }
+
+    /// The most connections to open where neither [`pool_size`](Self::pool_size) nor the connection string says how many: 10 unless said
+    /// otherwise.
+    pub fn default_pool_size(mut self, size: usize) -> Self {
+        self.default_pool_size = size;
         self
     }
 
@@ -70,7 +104,8 @@ impl StoreBuilder {
         self
     }
 
-    /// How long connecting may take, 5 seconds unless said otherwise.
+    /// How long connecting to an address may take, 5 seconds unless the connection string or this says otherwise. What follows (TLS,
+    /// authentication) may take as long again.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -88,59 +123,49 @@ impl StoreBuilder {
         self
     }
 
-    /// Makes the store. Connections are opened when they are needed, so the database may still be away.
+    /// How long a connection may have been idle before it is asked whether it still works, and replaced if it does not answer within a
+    /// second: 1 second unless said otherwise. The question is a round trip. A function that may be frozen between any two requests asks
+    /// sooner than a server.
+    pub fn verify_after(mut self, idle: Duration) -> Self {
+        self.verify_after = idle;
+        self
+    }
+
+    /// TLS as this configuration has it, in place of what the connection string says of certificates. TLS is then required, and the
+    /// configuration decides which server is trusted.
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, config: rustls::ClientConfig) -> Self {
+        self.tls_config = Some(config);
+        self
+    }
+
+    /// Whether the settings can be used, as far as that shows without the work of [`build`](Self::build): files of certificates are there,
+    /// but not read, and nothing is connected to.
     ///
     /// # Errors
     ///
     /// [`Error::Configuration`] when a setting cannot be used; it names the setting.
+    pub fn check(&self) -> Result<(), Error> {
+        for text in self.replica.iter().chain([&self.connection_string]) {
+            let TlsSettings { mode: _, root_cert, client_cert, client_key } = self.settings(text, false)?.tls;
+            for (setting, file) in [("sslrootcert", root_cert), ("sslcert", client_cert), ("sslkey", client_key)] {
+                if let Some(Err(error)) = file.map(std::fs::File::open) {
+                    return Err(configuration(setting, &error.to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the store. Connections are opened when they are needed, so the database may still be away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] when a setting cannot be used, or a file of certificates cannot be read; it names the setting.
     pub fn build(self) -> Result<LoopStore, Error> {
-        let parsed = connection_string::parse(&self.connection_string)?;
-        for warning in &parsed.warnings {
-            tracing::warn!("connection string: {warning}");
-        }
-        let mode = self.statement_mode.unwrap_or(parsed.mode);
-        // A schema that comes with the string, as Prisma writes it, is not reason enough to refuse the string.
-        let dropped = parsed.schema.as_ref().filter(|_| self.schema.is_none() && mode == StatementMode::Unnamed);
-        if dropped.is_some_and(|schema| schema != "public") {
-            tracing::warn!("connection string: the setting schema has no effect behind a transaction pooler and was left out");
-        }
-        let schema = if dropped.is_some() { None } else { self.schema.or(parsed.schema) };
-        // What PostgreSQL counts in milliseconds, as an `int`; none at all would be no limit.
-        if self.statement_timeout < Duration::from_millis(1) || i32::try_from(self.statement_timeout.as_millis()).is_err() {
-            return Err(configuration("statement timeout", "must be from a millisecond to 24 days"));
-        }
-        let pool_size = self.pool_size.or(parsed.pool_size).unwrap_or(Self::DEFAULT_POOL_SIZE);
-        if pool_size == 0 {
-            return Err(configuration("pool size", "must be at least 1"));
-        }
-        let mut config = parsed.config;
-        if config.get_application_name().is_none() {
-            config.application_name("loop");
-        }
-        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&self.connect_timeout));
-        // The driver's own two hours are longer than what is between here and there remembers a silent connection.
-        if !parsed.keepalives_idle {
-            config.keepalives_idle(KEEPALIVES_IDLE);
-        }
-        #[cfg(target_os = "linux")]
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(self.statement_timeout);
-        }
-        session_options(&mut config, mode, schema.as_deref(), self.statement_timeout)?;
-        let tls = Tls::new(&parsed.tls)?;
-        let manager = tls.manager(config, RecyclingMethod::Fast);
-        let pool = Pool::builder(manager)
-            .max_size(pool_size)
-            .timeouts(Timeouts {
-                wait: Some(self.wait_timeout),
-                // Several addresses may be tried in turn, each with its own time.
-                create: Some(self.connect_timeout.saturating_mul(3)),
-                recycle: Some(self.connect_timeout),
-            })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| configuration("pool", &error.to_string()))?;
-        Ok(LoopStore { inner: Arc::new(Inner { pool, mode, statement_timeout: self.statement_timeout, schema, tls }), scope: None })
+        let replica = self.replica.as_deref().map(|text| self.settings(text, true)?.open(&self, None)).transpose()?;
+        let inner = self.settings(&self.connection_string, false)?.open(&self, replica)?;
+        Ok(LoopStore { inner, scope: None })
     }
 
     /// Makes the store, and makes sure that the database answers.
@@ -153,39 +178,120 @@ impl StoreBuilder {
         store.ping().await?;
         Ok(store)
     }
-}
 
-/// What every session begins with. It is said in the connection's first message, at no cost, which transaction poolers refuse: behind
-/// those, the store's own timeouts are the only ones.
-fn session_options(
-    config: &mut tokio_postgres::Config,
-    mode: StatementMode,
-    schema: Option<&str>,
-    statement_timeout: Duration,
-) -> Result<(), Error> {
-    if let Some(schema) = schema {
+    /// What this and the connection string say together.
+    fn settings(&self, connection_string: &str, read_only: bool) -> Result<Settings, Error> {
+        let parsed = connection_string::parse(connection_string)?;
+        let mode = self.statement_mode.unwrap_or(parsed.mode);
+        let schema = self.schema.clone().or(parsed.schema);
         let plain = |char: char| char.is_ascii_alphanumeric() || ['_', '-'].contains(&char);
-        if schema.is_empty() || schema.len() > 63 || !schema.chars().all(plain) {
+        if schema.as_ref().is_some_and(|schema| schema.is_empty() || schema.len() > 63 || !schema.chars().all(plain)) {
             return Err(configuration("schema", "must be 1 to 63 letters, digits, underscores and hyphens"));
         }
-        if mode == StatementMode::Unnamed {
-            return Err(configuration(
-                "schema",
-                "cannot be chosen behind a transaction pooler; set search_path for the role or the database",
-            ));
+        // What PostgreSQL counts in milliseconds, as an `int`; none at all would be no limit.
+        if self.statement_timeout < Duration::from_millis(1) || i32::try_from(self.statement_timeout.as_millis()).is_err() {
+            return Err(configuration("statement timeout", "must be from a millisecond to 24 days"));
         }
+        let pool_size = self.pool_size.or(parsed.pool_size).unwrap_or(self.default_pool_size);
+        if pool_size == 0 {
+            return Err(configuration("pool size", "must be at least 1"));
+        }
+        let mut config = parsed.config;
+        #[cfg(feature = "tls")]
+        if self.tls_config.is_some() {
+            if parsed.tls.mode == SslMode::Disable {
+                return Err(configuration("sslmode", "is disable, and there is a configuration of TLS"));
+            }
+            config.ssl_mode(SslMode::VerifyFull.driver());
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("loop");
+        }
+        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&self.connect_timeout));
+        // The driver's own two hours are longer than what is between here and there remembers a silent connection.
+        if !parsed.keepalives_idle {
+            config.keepalives_idle(KEEPALIVES_IDLE);
+        }
+        #[cfg(target_os = "linux")]
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(self.statement_timeout);
+        }
+        Ok(Settings { config, tls: parsed.tls, mode, schema, pool_size, read_only, warnings: parsed.warnings })
     }
-    if mode == StatementMode::Prepared {
-        let mut options = config.get_options().map_or_else(String::new, |options| format!("{options} "));
+}
+
+/// The settings of one pool.
+struct Settings {
+    config: tokio_postgres::Config,
+    tls: TlsSettings,
+    mode: StatementMode,
+    schema: Option<String>,
+    pool_size: usize,
+    read_only: bool,
+    warnings: Vec<String>,
+}
+
+impl Settings {
+    fn open(mut self, builder: &StoreBuilder, replica: Option<Arc<Inner>>) -> Result<Arc<Inner>, Error> {
+        for warning in &self.warnings {
+            tracing::warn!("connection string: {warning}");
+        }
+        let own_session = self.mode == StatementMode::Prepared;
+        let limit = builder.statement_timeout.as_millis();
+        let local = if own_session {
+            self.session_options(limit);
+            None
+        } else {
+            // The settings let only plain characters into the name.
+            let search_path = self.schema.as_ref().map_or_else(String::new, |schema| format!("; SET LOCAL search_path TO \"{schema}\""));
+            Some(format!("SET LOCAL statement_timeout TO {limit}{search_path}"))
+        };
+        let access = if self.read_only { " READ ONLY" } else { "" };
+        let begin = local.as_ref().map(|local| format!("BEGIN ISOLATION LEVEL READ COMMITTED{access}; {local}"));
+        #[cfg(feature = "tls")]
+        let tls = builder.tls_config.clone().map_or_else(|| Tls::new(&self.tls), |config| Ok(Tls::with_config(config)))?;
+        #[cfg(not(feature = "tls"))]
+        let tls = Tls::new(&self.tls)?;
+        let connect_timeout = *self.config.get_connect_timeout().unwrap_or(&builder.connect_timeout);
+        let connector = Connector::new(&self.config, tls, connect_timeout, own_session);
+        // The connector and the manager have limits of their own for all they do.
+        let timeouts = Timeouts { wait: Some(builder.wait_timeout), create: None, recycle: None };
+        let pool = Pool::builder(Manager::new(connector, builder.verify_after))
+            .max_size(self.pool_size)
+            .timeouts(timeouts)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| configuration("pool", &error.to_string()))?;
+        Ok(Arc::new(Inner {
+            pool,
+            mode: self.mode,
+            statement_timeout: builder.statement_timeout,
+            schema: self.schema,
+            local,
+            begin,
+            read_only: self.read_only,
+            replica,
+            migrating: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    /// What every session of our own begins with. It is said in the connection's first message, at no cost, which transaction poolers
+    /// refuse.
+    fn session_options(&mut self, limit: u128) {
+        let mut options = self.config.get_options().map_or_else(String::new, |options| format!("{options} "));
         // The triggers must see what was committed while they waited for a lock, whatever the role or the database has for a default.
-        options =
-            format!("{options}-c statement_timeout={} -c default_transaction_isolation=read\\ committed", statement_timeout.as_millis());
-        if let Some(schema) = schema {
+        options = format!(
+            "{options}-c statement_timeout={limit} -c default_transaction_isolation=read\\ committed -c IntervalStyle={INTERVAL_STYLE}"
+        );
+        if let Some(schema) = &self.schema {
             options = format!("{options} -c search_path=\"{schema}\"");
         }
-        config.options(options);
+        // Where the driver is to look for a server that only reads, this would make every server one.
+        if self.read_only && self.config.get_target_session_attrs() != TargetSessionAttrs::ReadOnly {
+            options = format!("{options} -c default_transaction_read_only=on");
+        }
+        self.config.options(options);
     }
-    Ok(())
 }
 
 fn configuration(setting: &'static str, reason: &str) -> Error {

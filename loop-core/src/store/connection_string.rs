@@ -18,12 +18,37 @@ pub(crate) struct Parsed {
 /// What a connection string says of TLS.
 #[derive(Debug, Default)]
 pub(crate) struct TlsSettings {
-    /// Whether a server without TLS, or with a certificate that does not hold, is refused.
-    pub(crate) required: bool,
-    /// Whether TLS is not to be used at all.
-    pub(crate) disabled: bool,
+    pub(crate) mode: SslMode,
     /// A file of root certificates in place of the platform's.
     pub(crate) root_cert: Option<String>,
+    /// A file with the client's certificate, and those between it and the root.
+    pub(crate) client_cert: Option<String>,
+    /// A file with the key to it.
+    pub(crate) client_key: Option<String>,
+}
+
+/// How much of TLS a connection needs. What requires it verifies the server.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SslMode {
+    Disable,
+    /// Where the server has it.
+    #[default]
+    Prefer,
+    /// The certificate is signed by an authority that is trusted, whatever host it is for.
+    VerifyCa,
+    /// The certificate is also for the host that was asked for. It is what `require` means here, too.
+    VerifyFull,
+}
+
+impl SslMode {
+    /// What the driver knows of it.
+    pub(crate) const fn driver(self) -> tokio_postgres::config::SslMode {
+        match self {
+            Self::Disable => tokio_postgres::config::SslMode::Disable,
+            Self::Prefer => tokio_postgres::config::SslMode::Prefer,
+            Self::VerifyCa | Self::VerifyFull => tokio_postgres::config::SslMode::Require,
+        }
+    }
 }
 
 /// What the driver itself understands.
@@ -89,11 +114,14 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Error> {
     if parsed.config.get_hosts().is_empty() {
         return Err(unusable("names no host"));
     }
-    parsed.config.ssl_mode(match (parsed.tls.disabled, parsed.tls.required) {
-        (true, _) => tokio_postgres::config::SslMode::Disable,
-        (false, true) => tokio_postgres::config::SslMode::Require,
-        (false, false) => tokio_postgres::config::SslMode::Prefer,
-    });
+    let TlsSettings { mode, client_cert, client_key, .. } = &parsed.tls;
+    if client_cert.is_some() != client_key.is_some() {
+        return Err(unusable("sslcert and sslkey belong together, and one of them is missing"));
+    }
+    if *mode == SslMode::Prefer && parsed.config.get_ssl_negotiation() == tokio_postgres::config::SslNegotiation::Direct {
+        return Err(unusable("sslnegotiation=direct begins with TLS, so it needs sslmode=require, verify-ca or verify-full"));
+    }
+    parsed.config.ssl_mode(mode.driver());
     if is_pooler(&parsed.config) {
         parsed.mode = StatementMode::Unnamed;
     }
@@ -106,12 +134,14 @@ impl Parsed {
         match key {
             "sslmode" => self.ssl_mode(value)?,
             // In libpq, too, this leaves no choice of mode but `verify-full`.
-            "sslrootcert" if value == "system" => self.tls.required = true,
+            "sslrootcert" if value == "system" => self.tls.mode = SslMode::VerifyFull,
             "keepalives_idle" => {
                 self.keepalives_idle = true;
                 return Ok(Some(value.to_owned()));
             }
             "sslrootcert" => self.tls.root_cert = Some(value.to_owned()),
+            "sslcert" => self.tls.client_cert = Some(value.to_owned()),
+            "sslkey" => self.tls.client_key = Some(value.to_owned()),
             "pgbouncer" if value == "true" => self.mode = StatementMode::Unnamed,
             "pgbouncer" => {}
             "schema" | "currentSchema" => self.schema = Some(value.to_owned()),
@@ -119,7 +149,12 @@ impl Parsed {
                 self.pool_size =
                     Some(value.parse().ok().filter(|size| *size > 0).ok_or_else(|| unusable("connection_limit is not a number above 0"))?);
             }
+            // The driver asks for what a session may do, which is what the server's part in a replication decides.
             "target_session_attrs" if value == "primary" => return Ok(Some("read-write".to_owned())),
+            "target_session_attrs" if value == "standby" => return Ok(Some("read-only".to_owned())),
+            "target_session_attrs" if value == "prefer-standby" => {
+                self.warnings.push("target_session_attrs=prefer-standby is read as any: the hosts are tried in their order".to_owned());
+            }
             known if DRIVER_KEYS.contains(&known) => return Ok(Some(value.to_owned())),
             // What is no word may be a part of a password that was not escaped.
             odd if odd.is_empty() || !odd.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
@@ -130,32 +165,32 @@ impl Parsed {
         Ok(None)
     }
 
-    /// A certificate that must be there is always verified, so `require` is stricter here than in libpq, and `verify-full` is the same.
+    /// A certificate that must be there is always verified, so `require` is stricter here than in libpq, and the same as `verify-full`.
     fn ssl_mode(&mut self, mode: &str) -> Result<(), Error> {
-        match mode {
-            "disable" => self.tls.disabled = true,
-            "allow" | "prefer" => {}
-            "require" | "verify-full" => self.tls.required = true,
-            "verify-ca" => {
-                self.tls.required = true;
-                self.warnings.push("sslmode=verify-ca is read as verify-full: the host name is verified too".to_owned());
-            }
+        self.tls.mode = match mode {
+            "disable" => SslMode::Disable,
+            "allow" | "prefer" => SslMode::Prefer,
+            "verify-ca" => SslMode::VerifyCa,
+            "require" | "verify-full" => SslMode::VerifyFull,
             "no-verify" => return Err(unusable("sslmode=no-verify is not offered: it protects against nobody; give sslrootcert")),
             _ => return Err(unusable("sslmode must be disable, allow, prefer, require, verify-ca or verify-full")),
-        }
+        };
         Ok(())
     }
 }
 
 /// Whether these hosts and ports are those of poolers that give every transaction another connection: PgBouncer's own port, Supabase's
-/// transaction mode, Neon's pooled endpoints.
+/// transaction mode, and the pooled endpoints of Neon, Amazon RDS and Digital Ocean.
 fn is_pooler(config: &tokio_postgres::Config) -> bool {
-    let port = config.get_ports().iter().any(|port| [6432, 6543].contains(port));
-    let host = config.get_hosts().iter().any(|host| {
-        matches!(host, tokio_postgres::config::Host::Tcp(name)
-            if name.split('.').next().is_some_and(|first| first.ends_with("-pooler")) && name.ends_with(".neon.tech"))
-    });
-    port || host
+    let port = |wanted: u16| config.get_ports().contains(&wanted);
+    let host = |pooler: fn(&str) -> bool| {
+        config.get_hosts().iter().any(|host| matches!(host, tokio_postgres::config::Host::Tcp(name) if pooler(name)))
+    };
+    port(6432)
+        || port(6543)
+        || host(|name| name.ends_with(".neon.tech") && name.split('.').next().is_some_and(|first| first.ends_with("-pooler")))
+        || host(|name| name.ends_with(".rds.amazonaws.com") && name.split('.').any(|label| label.starts_with("proxy-")))
+        || (port(25061) && host(|name| name.ends_with(".ondigitalocean.com")))
 }
 
 /// Reads `key=value` pairs, with values in single quotes where they hold spaces.
@@ -206,7 +241,7 @@ mod tests {
             .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(parsed.config.get_password(), Some(&b"p@x"[..]));
         assert_eq!((parsed.mode, parsed.pool_size), (StatementMode::Unnamed, Some(3)));
-        assert_eq!((parsed.tls.required, parsed.tls.root_cert.as_deref()), (true, Some("/ca.crt")));
+        assert_eq!((parsed.tls.mode, parsed.tls.root_cert.as_deref()), (SslMode::VerifyFull, Some("/ca.crt")));
         assert_eq!(parsed.warnings.len(), 1);
 
         let parsed = parse(r"host=localhost user=u password='a \'b' sslmode=disable options='-c geqo=off'")
@@ -216,14 +251,34 @@ mod tests {
         assert_eq!(parsed.mode, StatementMode::Prepared);
 
         let system = parse("postgres://u@h/db?sslrootcert=system&keepalives_idle=7200").unwrap_or_else(|error| panic!("{error}"));
-        assert!(system.tls.required && system.tls.root_cert.is_none() && system.keepalives_idle);
+        assert_eq!((system.tls.mode, system.tls.root_cert, system.keepalives_idle), (SslMode::VerifyFull, None, true));
 
         // As Prisma writes it for Supabase.
         let prisma = "postgres://u:p@h:6543/db?pgbouncer=true&schema=public";
         super::super::StoreBuilder::new(prisma).build().unwrap_or_else(|error| panic!("{error}"));
 
-        let neon = parse("postgresql://u:p@ep-cool-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require");
-        assert_eq!(neon.map(|parsed| parsed.mode).ok(), Some(StatementMode::Unnamed));
+        let mode = |text: &str| parse(text).map(|parsed| parsed.mode).ok();
+        for pooler in [
+            "postgresql://u:p@ep-cool-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require",
+            "postgres://u:p@shop.proxy-cz1example.eu-central-1.rds.amazonaws.com/db",
+            "postgres://u:p@db-1.b.db.ondigitalocean.com:25061/pool",
+            "host=a,b port=6432",
+        ] {
+            assert_eq!(mode(pooler), Some(StatementMode::Unnamed), "{pooler}");
+        }
+        for direct in [
+            "postgresql://u:p@ep-cool-1.eu-central-1.aws.neon.tech/db",
+            "postgres://u:p@shop.cz1example.eu-central-1.rds.amazonaws.com/db",
+            "postgres://u:p@localhost:25061/db",
+        ] {
+            assert_eq!(mode(direct), Some(StatementMode::Prepared), "{direct}");
+        }
+
+        let attrs =
+            |text: &str| parse(&format!("host=a,b target_session_attrs={text}")).map(|it| it.config.get_target_session_attrs()).ok();
+        assert_eq!(attrs("primary"), attrs("read-write"));
+        assert_eq!(attrs("standby"), attrs("read-only"));
+        assert_eq!(attrs("prefer-standby"), attrs("any"));
     }
 
     #[test]
@@ -237,6 +292,8 @@ mod tests {
             "postgres://u:secret@h/db?sslmode=off",
             "host=h user=u password=very secret sslmode=disable",
             "postgres://u:12?secret@h/db",
+            "postgres://u:secret@h/db?sslcert=/c.pem",
+            "postgres://u:secret@h/db?sslnegotiation=direct",
         ] {
             let error = parse(text).err().unwrap_or_else(|| panic!("{text} was accepted"));
             assert!(matches!(error, Error::Configuration { setting: "connection string", .. }), "{text}: {error:?}");

@@ -1,17 +1,22 @@
 //! The only place that takes a connection and runs SQL: statement caching, timeouts, the scope, errors.
 
 use std::{
+    pin::pin,
     sync::atomic::{AtomicUsize, Ordering},
+    task::Poll,
     time::Duration,
 };
 
-use deadpool_postgres::{Object, PoolError};
+use deadpool::managed::{Object, PoolError};
+use deadpool_postgres::{ClientWrapper, StatementCache, Transaction};
+use futures_util::{join, poll};
 use postgres_types::{ToSql, Type};
 use tokio::time::timeout;
-use tokio_postgres::{IsolationLevel, Row, error::SqlState};
+use tokio_postgres::{Client, IsolationLevel, Row, error::SqlState};
 
 use super::{
     Inner, StatementMode, Tx,
+    pool::{self, Manager},
     sql::{Bound, Composed, ScopeParam, Statement},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
@@ -19,9 +24,6 @@ use crate::{Entity, Error, ProjectId, error::TimedOut};
 /// How many statements a connection keeps prepared before composed ones travel without a name. There are as many of those as there are
 /// combinations of filters and fields, and each that is prepared takes memory here and in the server for as long as the connection lives.
 const MAX_PREPARED: usize = 256;
-
-/// How long asking the server to stop a statement may take.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a handle runs its statements on, and within which project. Every handle has one and can run nothing past it.
 #[derive(Clone, Copy)]
@@ -40,11 +42,11 @@ pub(crate) enum On<'a> {
 impl<'a> Executor<'a> {
     /// A connection for several statements: those polled together travel together, in one round trip.
     pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
-        let client = match self.on {
-            On::Pool(inner) => Client::Pooled(Pooled::take(inner).await?),
-            On::Tx(tx) => Client::Tx(tx),
+        let place = match self.on {
+            On::Pool(inner) => Place::Pooled(Pooled::take(inner).await?),
+            On::Tx(tx) => Place::Tx(tx),
         };
-        Ok(Connection { client, scope: self.scope })
+        Ok(Connection { place, scope: self.scope })
     }
 
     /// Every row the statement answers.
@@ -76,12 +78,12 @@ fn one(entity: Entity, row: Option<Row>) -> Result<Row, Error> {
 
 /// A connection within a scope.
 pub(crate) struct Connection<'a> {
-    client: Client<'a>,
+    place: Place<'a>,
     scope: Option<&'a ProjectId>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "it lives for one call, on the stack")]
-enum Client<'a> {
+enum Place<'a> {
     Pooled(Pooled<'a>),
     Tx(&'a Tx<'a>),
 }
@@ -108,31 +110,31 @@ impl Connection<'_> {
         let mut bound: Vec<Bound<'_>> = Vec::with_capacity(params.len() + 1);
         bound.push(&scope);
         bound.extend_from_slice(params);
-        let bound = &bound;
-        match &self.client {
-            Client::Pooled(pooled) => {
-                let Some(object) = pooled.object.as_ref() else { return Err(Error::unavailable("the connection is gone")) };
-                let mode = pooled.inner.mode.within(prepared, object.statement_cache.size());
-                let call = Call { entity, sql, bound, mode, limit: pooled.inner.statement_timeout };
-                call.run(object, &***object, &pooled.running).await
+        let (inner, client, cache, running) = match &self.place {
+            Place::Pooled(pooled) => {
+                let client = pooled.client()?;
+                (pooled.inner, &**client, &client.statement_cache, &pooled.running)
             }
-            Client::Tx(tx) => {
-                let mode = tx.inner.mode.within(prepared, tx.client.statement_cache.size());
-                let call = Call { entity, sql, bound, mode, limit: tx.inner.statement_timeout };
-                call.run(&tx.client, &*tx.client, &tx.running).await
-            }
-        }
-        .inspect_err(|error| self.note(error))
+            Place::Tx(tx) => (tx.inner, tx.client.client(), &tx.client.statement_cache, &tx.running),
+        };
+        let full = prepared != usize::MAX && cache.size() >= prepared;
+        let travel = match (inner.mode, &self.place) {
+            (StatementMode::Prepared, _) if !full => Travel::Prepared(cache),
+            (StatementMode::Unnamed, Place::Pooled(_)) => inner.begin.as_deref().map_or(Travel::Alone, Travel::Within),
+            (_, Place::Tx(_)) | (StatementMode::Prepared, _) => Travel::Alone,
+        };
+        let call = Call { sql, bound: &bound, travel, limit: inner.statement_timeout };
+        call.run(client, running).await.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error))
     }
 
     /// Keeps a connection from being handed on that is broken, or still at work on what nobody waits for any more; and a transaction from
     /// being committed that the server has given up.
     fn note(&self, error: &Error) {
-        let (running, failed) = match &self.client {
-            Client::Pooled(pooled) => (&pooled.running, None),
-            Client::Tx(tx) => (&tx.running, Some(&tx.failed)),
+        let (running, failed) = match &self.place {
+            Place::Pooled(pooled) => (&pooled.running, None),
+            Place::Tx(tx) => (&tx.running, Some(&tx.failed)),
         };
-        if let Error::Unavailable { .. } = error {
+        if let Error::Unavailable { .. } | Error::Configuration { .. } = error {
             running.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(failed) = failed {
@@ -141,87 +143,115 @@ impl Connection<'_> {
     }
 }
 
-impl StatementMode {
-    /// This mode, or the unnamed one for a connection that has prepared as many statements as it may.
-    const fn within(self, most: usize, prepared: usize) -> Self {
-        if prepared < most { self } else { Self::Unnamed }
+impl Inner {
+    /// What it means that a statement did not come to its end.
+    fn explain(&self, entity: Entity, cause: Cause) -> Error {
+        match cause {
+            Cause::Driver(error) if self.read_only && error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
+                Error::ReadOnly { entity }
+            }
+            Cause::Driver(error) => Error::from_driver(entity, error),
+            Cause::TimedOut => Error::unavailable(TimedOut(self.statement_timeout)),
+        }
     }
+}
+
+/// Why a statement did not come to its end.
+enum Cause {
+    Driver(tokio_postgres::Error),
+    TimedOut,
+}
+
+/// How one statement travels.
+enum Travel<'c> {
+    /// Under the name it has on this connection, or gets now.
+    Prepared(&'c StatementCache),
+    /// Without a name.
+    Alone,
+    /// Without a name, in a transaction of its own that begins with this.
+    Within(&'c str),
 }
 
 /// A statement on its way.
 struct Call<'c> {
-    entity: Entity,
     sql: &'c str,
     bound: &'c [Bound<'c>],
-    mode: StatementMode,
+    travel: Travel<'c>,
     limit: Duration,
 }
 
 impl Call<'_> {
-    /// Runs the statement on a connection or a transaction, and no longer than it may take. `running` counts what the server is at work on:
-    /// a caller that goes away while this waits leaves it raised, and the connection is not handed on.
-    async fn run<C: deadpool_postgres::GenericClient, P: tokio_postgres::GenericClient>(
-        &self,
-        caching: &C,
-        plain: &P,
-        running: &AtomicUsize,
-    ) -> Result<Vec<Row>, Error> {
+    /// Runs the statement, and no longer than it may take. `running` counts what the server is at work on: a caller that goes away while this
+    /// waits leaves it raised, and the connection is not handed on.
+    async fn run(&self, client: &Client, running: &AtomicUsize) -> Result<Vec<Row>, Cause> {
         running.fetch_add(1, Ordering::Relaxed);
-        let answer = timeout(self.limit, async {
-            match self.mode {
-                StatementMode::Prepared => {
-                    let types: Vec<Type> = self.bound.iter().map(|value| value.ty()).collect();
-                    let statement = caching.prepare_typed_cached(self.sql, &types).await?;
-                    let values: Vec<&(dyn ToSql + Sync)> = self.bound.iter().map(|value| *value as _).collect();
-                    plain.query(&statement, &values).await
-                }
-                StatementMode::Unnamed => {
-                    let values: Vec<(&(dyn ToSql + Sync), Type)> = self.bound.iter().map(|value| (*value as _, value.ty())).collect();
-                    plain.query_typed(self.sql, &values).await
-                }
-            }
-        })
-        .await;
+        // On the heap: several of these are often one future.
+        let answer = timeout(self.limit, Box::pin(self.answer(client))).await;
         running.fetch_sub(1, Ordering::Relaxed);
-        match answer {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Error::from_driver(self.entity, error)),
-            Err(_) => Err(Error::unavailable(TimedOut(self.limit))),
+        answer.map_err(|_| Cause::TimedOut)?.map_err(Cause::Driver)
+    }
+
+    async fn answer(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match self.travel {
+            Travel::Prepared(cache) => self.prepared(client, cache).await,
+            Travel::Alone => self.unnamed(client).await,
+            Travel::Within(begin) => self.enclosed(client, begin).await,
         }
+    }
+
+    async fn prepared(&self, client: &Client, cache: &StatementCache) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let types: Vec<Type> = self.bound.iter().map(|value| value.ty()).collect();
+        let mut statement = pin!(cache.prepare_typed(client, self.sql, &types));
+        if let Poll::Ready(statement) = poll!(statement.as_mut()) {
+            let values: Vec<&(dyn ToSql + Sync)> = self.bound.iter().map(|value| *value as _).collect();
+            return client.query(&statement?, &values).await;
+        }
+        // It is new to this connection, and what prepares it is on its way. It need not be waited for: the statement goes right behind it,
+        // this once without a name, in the same round trip.
+        let (statement, rows) = join!(statement, self.unnamed(client));
+        statement?;
+        rows
+    }
+
+    async fn enclosed(&self, client: &Client, begin: &str) -> Result<Vec<Row>, tokio_postgres::Error> {
+        // Each is sent when it is polled first, so all three are one round trip.
+        let (opened, rows, ended) = join!(client.batch_execute(begin), self.unnamed(client), client.batch_execute("COMMIT"));
+        opened?;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
+    }
+
+    async fn unnamed(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let values: Vec<(&(dyn ToSql + Sync), Type)> = self.bound.iter().map(|value| (*value as _, value.ty())).collect();
+        client.query_typed(self.sql, &values).await
     }
 }
 
 /// A connection of the pool. It goes back only if nothing is running on it.
 pub(crate) struct Pooled<'a> {
     inner: &'a Inner,
-    object: Option<Object>,
+    object: Option<Object<Manager>>,
     running: AtomicUsize,
 }
 
 impl<'a> Pooled<'a> {
-    /// Waits for a connection. A server that has none left at this moment is asked once more.
+    /// Waits for a connection.
     pub(crate) async fn take(inner: &'a Inner) -> Result<Self, Error> {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
-        let mut object = inner.pool.get().await;
-        if let Err(PoolError::Backend(error)) = &object
-            && error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
-        {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
-            {
-                object = inner.pool.get().await;
-            }
-        }
-        let object = object.map_err(|error| match error {
-            // What the server says of a wrong password or database will not be different in a moment.
-            PoolError::Backend(error)
-                if error.code().is_some_and(|code| code.code().starts_with("28") || code.code().starts_with("3D")) =>
-            {
-                Error::Database { source: error.into() }
-            }
+        let object = inner.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
             error => Error::unavailable(error),
         })?;
         Ok(Self { inner, object: Some(object), running: AtomicUsize::new(0) })
+    }
+
+    fn client(&self) -> Result<&ClientWrapper, Error> {
+        self.object.as_ref().map(|object| &object.client).ok_or_else(gone)
+    }
+
+    pub(crate) fn client_mut(&mut self) -> Result<&mut ClientWrapper, Error> {
+        self.object.as_mut().map(|object| &mut object.client).ok_or_else(gone)
     }
 
     /// Begins what takes several statements: unless [`release`](Self::release) says that it came to its end, the connection is not handed on.
@@ -236,29 +266,32 @@ impl<'a> Pooled<'a> {
 
     /// Begins a transaction. Whatever the role or the database has for a default, it sees what was committed while it waited for a lock: the
     /// triggers need that, and so do migrators that wait for each other.
-    pub(crate) async fn begin(&mut self) -> Result<deadpool_postgres::Transaction<'_>, Error> {
-        let limit = self.inner.statement_timeout;
-        let begin = self.object_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
-        timeout(limit, begin).await.map_err(|_| Error::unavailable(TimedOut(limit)))?.map_err(Error::unavailable)
-    }
-
-    pub(crate) fn object_mut(&mut self) -> Result<&mut Object, Error> {
-        self.object.as_mut().ok_or_else(|| Error::unavailable("the connection is gone"))
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        let inner = self.inner;
+        let begin = async {
+            let transaction =
+                self.client_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(inner.read_only);
+            let transaction = transaction.start().await.map_err(Error::unavailable)?;
+            if let Some(settings) = &inner.local {
+                transaction.batch_execute(settings).await.map_err(Error::unavailable)?;
+            }
+            Ok(transaction)
+        };
+        timeout(inner.statement_timeout, begin).await.map_err(|_| Error::unavailable(TimedOut(inner.statement_timeout)))?
     }
 
     /// Closes the connection in place of giving it back, and has the server stop what it is doing for it.
     pub(crate) fn discard(&mut self) {
         let Some(object) = self.object.take() else { return };
-        let client = Object::take(object);
-        if !client.is_closed()
+        let pool::Connection { client, .. } = Object::take(object);
+        // A pooler closes its own connection to the server, where the statement's own limit ends what is still under way. It is not asked to
+        // stop it: PgBouncer (up to 1.24 at least, its issue 801) may end itself over one who asks and does not wait, as the driver does.
+        if self.inner.mode == StatementMode::Prepared
+            && !client.is_closed()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let tls = self.inner.tls.clone();
-            // Closed last: a pooler knows whose statement to stop only as long as its client is there.
-            runtime.spawn(async move {
-                let _ = timeout(CANCEL_TIMEOUT, tls.cancel(&client.cancel_token())).await;
-                drop(client);
-            });
+            let pool = self.inner.pool.clone();
+            runtime.spawn(async move { pool.manager().connector.cancel(&client.cancel_token()).await });
         }
     }
 }
@@ -267,6 +300,12 @@ impl Drop for Pooled<'_> {
     fn drop(&mut self) {
         if self.running.load(Ordering::Relaxed) > 0 {
             self.discard();
+        } else if let Some(object) = &mut self.object {
+            object.touch();
         }
     }
+}
+
+fn gone() -> Error {
+    Error::unavailable("the connection is gone")
 }

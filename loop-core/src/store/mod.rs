@@ -4,10 +4,12 @@ mod api_keys;
 mod builder;
 mod comments;
 mod connection_string;
+mod connector;
 mod executor;
 mod goals;
 mod issues;
 mod labels;
+mod pool;
 mod projects;
 mod prompts;
 mod relations;
@@ -17,8 +19,6 @@ mod tls;
 mod tx;
 
 use std::{sync::Arc, time::Duration};
-
-use deadpool_postgres::Pool;
 
 pub use self::{
     api_keys::ApiKeys,
@@ -36,7 +36,7 @@ pub use self::{
 };
 use self::{
     executor::{Executor, On, Pooled},
-    tls::Tls,
+    pool::Pool,
 };
 use crate::{Error, ProjectId};
 
@@ -56,7 +56,15 @@ pub(crate) struct Inner {
     mode: StatementMode,
     statement_timeout: Duration,
     schema: Option<String>,
-    tls: Tls,
+    /// The settings of a transaction, where the session is not ours to have any: all that a pooler keeps is what belongs to a transaction.
+    local: Option<String>,
+    /// The beginning of a transaction with these settings.
+    begin: Option<String>,
+    /// Whether this is a replica.
+    read_only: bool,
+    replica: Option<Arc<Inner>>,
+    /// Held by the one migrator of this process: the others would wait in the database, each on a connection of its own.
+    migrating: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for LoopStore {
@@ -70,8 +78,8 @@ impl LoopStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Configuration`] when the connection string cannot be used, [`Error::Unavailable`] when the database does not answer,
-    /// [`Error::Database`] when it refuses the user or does not know the database.
+    /// [`Error::Configuration`] when the connection string cannot be used, or the database refuses what it says: the user, the password, the
+    /// name of the database, TLS. [`Error::Unavailable`] when the database does not answer.
     pub async fn connect(connection_string: &str) -> Result<Self, Error> {
         Self::builder(connection_string).connect().await
     }
@@ -84,6 +92,13 @@ impl LoopStore {
     /// The same store bound to one project, with the same connections.
     pub fn within(&self, project: ProjectId) -> Self {
         Self { inner: Arc::clone(&self.inner), scope: Some(Arc::new(project)) }
+    }
+
+    /// The store of the replica that the builder was given, within the same project, or `None` where it was given none.
+    ///
+    /// What it answers may lag behind what was written, so nothing goes there unless it is sent there. It cannot write.
+    pub fn replica(&self) -> Option<Self> {
+        self.inner.replica.as_ref().map(|inner| Self { inner: Arc::clone(inner), scope: self.scope.clone() })
     }
 
     /// The project this store is bound to.
@@ -106,9 +121,13 @@ impl LoopStore {
         PoolStatus { max_size: status.max_size, size: status.size, idle: status.available, waiting: status.waiting }
     }
 
-    /// Closes the pool: idle connections at once, others as they come back. From then on every call answers [`Error::Unavailable`].
+    /// Closes the pool, and that of the replica: idle connections at once, others as they come back. From then on every call answers
+    /// [`Error::Unavailable`].
     pub fn close(&self) {
         self.inner.pool.close();
+        if let Some(replica) = &self.inner.replica {
+            replica.pool.close();
+        }
     }
 
     pub(crate) fn executor(&self) -> Executor<'_> {
@@ -127,11 +146,16 @@ impl LoopStore {
 
         let mut connection = self.take_connection().await?;
         connection.occupy();
-        let answer = connection.object_mut()?.simple_query(sql).await;
+        let answer = connection.client_mut()?.simple_query(sql).await;
         connection.release();
         let messages = answer.map_err(|error| Error::from_driver(crate::Entity::Migration, error))?;
         let rows = messages.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
         Ok(rows.map(|row| (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()).collect())
+    }
+
+    /// The right to migrate, of which there is one in this process.
+    pub(crate) async fn migrator(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.migrating.lock().await
     }
 
     /// A connection for the migrations alone.

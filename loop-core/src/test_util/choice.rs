@@ -15,6 +15,8 @@ pub(super) enum Choice {
     Url(String),
     /// A server to be started, from the binaries in this directory.
     Cluster(PathBuf),
+    /// The same behind a pooler.
+    Pooled(PathBuf),
     #[cfg(feature = "embedded")]
     Embedded,
 }
@@ -33,7 +35,10 @@ fn choose() -> Result<Choice, String> {
         Some("postgres") => server().ok_or_else(|| {
             "LOOP_TEST_DATABASE=postgres, but no server binaries were found: install PostgreSQL or set LOOP_TEST_DATABASE_URL".into()
         }),
-        Some(other) => Err(format!("LOOP_TEST_DATABASE is {other:?}; it can be `postgres` or `embedded`, or unset")),
+        Some("pgbouncer") => binaries()
+            .map(Choice::Pooled)
+            .ok_or_else(|| "LOOP_TEST_DATABASE=pgbouncer, but no server binaries were found: install PostgreSQL and PgBouncer".into()),
+        Some(other) => Err(format!("LOOP_TEST_DATABASE is {other:?}; it can be `postgres`, `pgbouncer` or `embedded`, or unset")),
         None => server()
             .or_else(embedded)
             .ok_or_else(|| "no PostgreSQL was found: install it, set LOOP_TEST_DATABASE_URL, or build with the feature `embedded`".into()),
@@ -61,7 +66,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// The directory with `initdb` and `postgres`: that of the PATH, else the newest of the usual places.
-fn binaries() -> Option<PathBuf> {
+pub(super) fn binaries() -> Option<PathBuf> {
     let in_path = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
     let debian = versions("/usr/lib/postgresql", "").into_iter().map(|dir| dir.join("bin"));
     let red_hat = versions("/usr", "pgsql-").into_iter().map(|dir| dir.join("bin"));
@@ -75,6 +80,8 @@ fn binaries() -> Option<PathBuf> {
         .chain([PathBuf::from("/usr/local/pgsql/bin")])
         .chain(homebrew)
         .find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
+        // Where these are links, the other programs stand beside what they lead to.
+        .map(|dir| fs::canonicalize(dir.join("postgres")).ok().and_then(|file| Some(file.parent()?.to_owned())).unwrap_or(dir))
 }
 
 /// The directories named by this prefix and a version, the newest first.

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Failure, Place, migrate, process_dir};
+use super::{Failure, Made, Place, migrate, process_dir};
 use crate::embedded::{Embedded, EmbeddedError};
 
 /// How many run at once. Each takes some 200 MB, and more than there are processors would only make all of them slow.
@@ -38,7 +38,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) async fn start(migrated: bool) -> Result<(String, usize, Place), Failure> {
+    pub(super) async fn start(migrated: bool) -> Result<Made, Failure> {
         let template = if migrated {
             MIGRATED.get_or_try_init(|| make_template(true)).await?
         } else {
@@ -47,7 +47,8 @@ impl Database {
         let turn = timeout(TURN, RUNNING.acquire()).await.ok().transpose()?;
         let (server, dir) = spawn_blocking(|| start_as(template)).await??;
         let url = server.connection_string().to_owned();
-        Ok((url, 1, Place::InProcess { _database: Self { server: Some(server), dir, _turn: turn } }))
+        let place = Place::InProcess { _database: Self { server: Some(server), dir, _turn: turn } };
+        Ok(Made { direct_url: url.clone(), url, max_connections: 1, place })
     }
 }
 

@@ -1,13 +1,16 @@
 //! Databases for tests: every [`TestDb`] is a database of its own, on whatever PostgreSQL there is.
 //!
-//! `LOOP_TEST_DATABASE` chooses: `postgres` is a real server, `embedded` the one inside the process. Unset, it is the server at
-//! `LOOP_TEST_DATABASE_URL`, else a throwaway server of the PostgreSQL that is installed, else the embedded one. A choice that cannot be
+//! `LOOP_TEST_DATABASE` chooses: `postgres` is a real server, `pgbouncer` a throwaway one behind a PgBouncer in transaction mode, `embedded`
+//! the one inside the process. Unset, it is the server at `LOOP_TEST_DATABASE_URL`, else a throwaway server of the PostgreSQL that is installed, else the embedded one. A choice that cannot be
 //! had panics: a test never passes because there was nothing to test on.
 
 mod choice;
 mod cluster;
 #[cfg(feature = "embedded")]
 mod in_process;
+mod line;
+#[cfg(unix)]
+mod pgbouncer;
 mod server;
 mod watchdog;
 
@@ -19,7 +22,10 @@ use std::{
 };
 
 use self::choice::Choice;
-use crate::LoopStore;
+#[cfg(unix)]
+pub use self::pgbouncer::PgBouncer;
+pub use self::{cluster::TestServer, line::Line};
+use crate::{LoopStore, error::Chain};
 
 /// A database of one test. It is removed on drop.
 ///
@@ -27,9 +33,17 @@ use crate::LoopStore;
 pub struct TestDb {
     // Dropped first, so that its connections are closed when the database goes.
     store: LoopStore,
+    made: Made,
+}
+
+/// A database, and how to reach it.
+struct Made {
     url: String,
+    /// Past a pooler, if there is one.
+    direct_url: String,
     max_connections: usize,
-    _place: Place,
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    place: Place,
 }
 
 /// What ends a database.
@@ -73,14 +87,15 @@ impl TestDb {
     }
 
     async fn try_create(migrated: bool) -> Result<Self, Failure> {
-        let (url, max_connections, place) = match choice::choice()? {
+        let made = match choice::choice()? {
             Choice::Url(url) => server::Database::at_url(url, migrated).await?,
-            Choice::Cluster(binaries) => server::Database::on_cluster(binaries, migrated).await?,
+            Choice::Cluster(binaries) => server::Database::on_cluster(binaries, migrated, false).await?,
+            Choice::Pooled(binaries) => server::Database::on_cluster(binaries, migrated, true).await?,
             #[cfg(feature = "embedded")]
             Choice::Embedded => in_process::Database::start(migrated).await?,
         };
-        let store = LoopStore::builder(&url).pool_size(max_connections.min(4)).connect().await?;
-        Ok(Self { store, url, max_connections, _place: place })
+        let store = LoopStore::builder(&made.url).pool_size(made.max_connections.min(4)).connect().await?;
+        Ok(Self { store, made })
     }
 
     /// A store on it: with four connections, or with one where there can be no more.
@@ -90,33 +105,23 @@ impl TestDb {
 
     /// Its connection string, for a store or a connection of the test's own.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.made.url
+    }
+
+    /// Its connection string past the pooler that the tests run through, if they do: for what needs a session of its own.
+    pub fn direct_url(&self) -> &str {
+        &self.made.direct_url
     }
 
     /// How many connections it takes at once. On the embedded PostgreSQL it is one, and [`store`](Self::store) has it.
     pub fn max_connections(&self) -> usize {
-        self.max_connections
+        self.made.max_connections
     }
 }
 
 impl fmt::Debug for TestDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TestDb").field("url", &self.url).finish_non_exhaustive()
-    }
-}
-
-/// An error with its causes.
-struct Chain<'a>(&'a (dyn StdError + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        f.debug_struct("TestDb").field("url", &self.made.url).finish_non_exhaustive()
     }
 }
 

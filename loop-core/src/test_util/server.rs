@@ -5,7 +5,9 @@ use std::{path::PathBuf, thread};
 use tokio::{runtime, sync::OnceCell, task::spawn_blocking};
 use tokio_postgres::NoTls;
 
-use super::{Failure, Place, cluster, migrate};
+#[cfg(unix)]
+use super::pgbouncer;
+use super::{Failure, Made, Place, cluster, migrate};
 
 /// The database that those of the tests are copied from, on the throwaway server. It is made by the first test that needs it.
 ///
@@ -24,7 +26,7 @@ pub(super) struct Database {
 
 impl Database {
     /// A database on a running server.
-    pub(super) async fn at_url(admin: String, migrated: bool) -> Result<(String, usize, Place), Failure> {
+    pub(super) async fn at_url(admin: String, migrated: bool) -> Result<Made, Failure> {
         let database = Self { name: unique_name()?, admin, server_stays: true };
         create(&database.admin, &database.name, None).await?;
         let url = with_database(&database.admin, &database.name);
@@ -32,22 +34,31 @@ impl Database {
             migrate(&url).await?;
         }
         let max_connections = max_connections(&database.admin).await?;
-        Ok((url, max_connections, Place::Server { _database: database }))
+        Ok(Made { direct_url: url.clone(), url, max_connections, place: Place::Server { _database: database } })
     }
 
-    /// A database on the throwaway server of this process.
-    pub(super) async fn on_cluster(binaries: PathBuf, migrated: bool) -> Result<(String, usize, Place), Failure> {
-        let dir = spawn_blocking(move || cluster::socket_dir(&binaries)).await??;
-        let dir = dir.to_str().ok_or("the temporary directory is not named in UTF-8")?;
-        let host: String = form_urlencoded::byte_serialize(dir.as_bytes()).collect::<String>().replace('+', "%20");
-        let admin = format!("postgresql:///postgres?host={host}&user=postgres&sslmode=disable");
+    /// A database on the throwaway server of this process, by itself or behind a pooler.
+    pub(super) async fn on_cluster(binaries: PathBuf, migrated: bool, pooled: bool) -> Result<Made, Failure> {
+        let server = spawn_blocking(move || cluster::shared(&binaries)).await??;
+        let admin = server.url();
         if migrated {
             TEMPLATE.get_or_try_init(|| make_template(&admin)).await?;
         }
         let database = Self { name: unique_name()?, admin, server_stays: false };
         create(&database.admin, &database.name, migrated.then_some(TEMPLATE_NAME)).await?;
-        let url = with_database(&database.admin, &database.name);
-        Ok((url, cluster::MAX_CONNECTIONS, Place::Server { _database: database }))
+        let direct_url = with_database(&database.admin, &database.name);
+        let (url, max_connections) = if pooled {
+            #[cfg(unix)]
+            {
+                let bouncer = spawn_blocking(move || pgbouncer::shared(server)).await??;
+                (with_database(&bouncer.url(), &database.name), pgbouncer::POOL_SIZE)
+            }
+            #[cfg(not(unix))]
+            return Err("PgBouncer is run on Unix alone".into());
+        } else {
+            (direct_url.clone(), cluster::MAX_CONNECTIONS)
+        };
+        Ok(Made { url, direct_url, max_connections, place: Place::Server { _database: database } })
     }
 }
 

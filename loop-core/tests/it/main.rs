@@ -11,6 +11,8 @@ mod deliveries;
 mod embedded;
 mod failures;
 mod goals;
+#[cfg(unix)]
+mod hosts;
 mod issue_lists;
 mod issue_rules;
 mod issues;
@@ -18,12 +20,16 @@ mod labels;
 mod migrate;
 mod modes;
 mod paging;
+#[cfg(unix)]
+mod poolers;
 mod projects;
 mod prompts;
 mod relations;
+mod round_trips;
 mod scope;
 mod signals;
 mod sql;
 mod support;
+mod tls;
 mod transactions;
 mod webhook;

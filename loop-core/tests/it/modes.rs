@@ -14,7 +14,8 @@ use crate::support::{
 
 async fn single(db: &TestDb, mode: StatementMode) -> LoopStore {
     db.store().close();
-    LoopStore::builder(db.url()).pool_size(1).statement_mode(mode).connect().await.unwrap()
+    let url = if mode == StatementMode::Prepared { db.direct_url() } else { db.url() };
+    LoopStore::builder(url).pool_size(1).statement_mode(mode).connect().await.unwrap()
 }
 
 /// Uses every method of every handle once, on a migrated database without rows.

@@ -1,110 +1,20 @@
 //! A database that goes away and comes back.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use loop_core::{LoopStore, Role};
+use loop_core::{LoopStore, Role, test_util::Line};
 use loop_http::{RouterOptions, ServeOptions};
 use serde_json::json;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional},
-    net::{TcpListener, TcpStream, UnixStream},
-    sync::watch,
-};
-use tokio_postgres::config::Host;
 
 use crate::{
     signatures::Delivery,
     support::{Answer, Caller, Server, TestApp, state},
 };
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-#[derive(Clone)]
-enum Target {
-    Tcp(String, u16),
-    Unix(PathBuf),
-}
-
-impl Target {
-    async fn connect(&self) -> Box<dyn Stream> {
-        match self {
-            Self::Tcp(host, port) => Box::new(TcpStream::connect((host.as_str(), *port)).await.unwrap()),
-            Self::Unix(path) => Box::new(UnixStream::connect(path).await.unwrap()),
-        }
-    }
-}
-
-/// What stands between the store and its database, and can be cut.
-struct Line {
-    /// The connection string that leads through it.
-    url: String,
-    cut: watch::Sender<bool>,
-    /// Whether what is sent is held back, as by a network that loses everything.
-    silent: Arc<AtomicBool>,
-}
-
-impl Line {
-    async fn to(url: &str) -> Self {
-        let config: tokio_postgres::Config = url.parse().unwrap();
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        let target = match &config.get_hosts()[0] {
-            Host::Tcp(host) => Target::Tcp(host.clone(), port),
-            Host::Unix(dir) => Target::Unix(dir.join(format!(".s.PGSQL.{port}"))),
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
-        let password = config.get_password().map(|password| format!(" password={}", str::from_utf8(password).unwrap()));
-        let url = format!(
-            "host={} port={} user={} dbname={} sslmode=disable{}",
-            address.ip(),
-            address.port(),
-            config.get_user().unwrap(),
-            config.get_dbname().unwrap(),
-            password.unwrap_or_default()
-        );
-        let (cut, is_cut) = watch::channel(false);
-        let silent = Arc::new(AtomicBool::new(false));
-        let line = Self { url, cut, silent: Arc::clone(&silent) };
-        tokio::spawn(async move {
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let (target, mut is_cut, silent) = (target.clone(), is_cut.clone(), Arc::clone(&silent));
-                tokio::spawn(async move {
-                    if silent.load(Ordering::SeqCst) {
-                        tokio::time::sleep(Duration::from_mins(1)).await;
-                    }
-                    if *is_cut.borrow() {
-                        return;
-                    }
-                    let mut server = target.connect().await;
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut client, &mut server) => {}
-                        _ = is_cut.wait_for(|cut| *cut) => {}
-                    }
-                });
-            }
-        });
-        line
-    }
-
-    fn cut(&self, cut: bool) {
-        self.cut.send_replace(cut);
-    }
-}
-
 /// A server whose store goes through a line, and a caller who may write.
 async fn through_a_line(app: &TestApp) -> (Line, Server, Caller) {
     let line = Line::to(app.db.url()).await;
-    let store = LoopStore::builder(&line.url)
+    let store = LoopStore::builder(line.url())
         .pool_size(4)
         .connect_timeout(Duration::from_secs(5))
         .wait_timeout(Duration::from_secs(5))
@@ -150,11 +60,11 @@ async fn a_database_that_goes_away_is_unavailable_until_it_is_back() {
 async fn a_database_that_says_nothing_is_unavailable_soon() {
     let app = TestApp::start().await;
     let (line, _server, caller) = through_a_line(&app).await;
-    line.silent.store(true, Ordering::SeqCst);
+    line.silence(true);
     let started = Instant::now();
     unavailable(&caller.get("/api/v1/issues").await);
     assert!(started.elapsed() < Duration::from_secs(28));
-    line.silent.store(false, Ordering::SeqCst);
+    line.silence(false);
     caller.get("/api/v1/issues").await.ok();
 }
 
