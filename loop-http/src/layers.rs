@@ -28,7 +28,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a request id of a client's may be, to be kept.
 const REQUEST_ID_LENGTH: usize = 128;
 
-pub(crate) fn around(routes: Router, options: &RouterOptions) -> Router {
+/// What [`router`](crate::router) puts around its own routes, for others that stand beside them.
+pub fn around(routes: Router, options: &RouterOptions) -> Router {
     let limit = options.request_timeout;
     // The last added is the outermost.
     let mut layered = routes

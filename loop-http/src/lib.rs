@@ -21,6 +21,7 @@ use axum::Router;
 
 pub use config::Config;
 pub use error::{ApiError, Details};
+pub use layers::around;
 pub use serve::{ServeOptions, serve};
 pub use state::{AppState, Webhooks};
 
@@ -33,7 +34,7 @@ pub fn router(state: AppState, options: &RouterOptions) -> Router {
         .fallback(async || ApiError::no_route())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(state);
-    layers::around(routes, options)
+    around(routes, options)
 }
 
 /// What is put around the routes.

@@ -115,6 +115,15 @@ impl LoopStore {
         self.executor().one(PING, &[]).await.map(drop)
     }
 
+    /// Opens a connection where none is open, so that the first caller need not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        self.take_connection().await.map(drop)
+    }
+
     /// How many connections are open, how many of them are idle, and how many callers wait for one.
     pub fn pool_status(&self) -> PoolStatus {
         let status = self.inner.pool.status();
@@ -158,7 +167,7 @@ impl LoopStore {
         self.inner.migrating.lock().await
     }
 
-    /// A connection for the migrations alone.
+    /// A connection for what is no statement of a handle.
     pub(crate) async fn take_connection(&self) -> Result<Pooled<'_>, Error> {
         Pooled::take(&self.inner).await
     }

@@ -97,12 +97,15 @@ impl Tls {
     }
 
     /// Connects as somebody who needs no password, and tells the version of TLS, or what is wrong with which setting.
-    async fn connect(&self, host: &str, settings: &str) -> Result<String, (String, String)> {
+    async fn connect(&self, host: &str, settings: &str) -> Outcome {
         encryption(LoopStore::connect(&self.url("postgres", host, settings)).await).await
     }
 }
 
-async fn encryption(connected: Result<LoopStore, Error>) -> Result<String, (String, String)> {
+/// A version of TLS, or a setting and what is wrong with it.
+type Outcome = Result<String, (String, String)>;
+
+async fn encryption(connected: Result<LoopStore, Error>) -> Outcome {
     match connected {
         Ok(store) => Ok(one(&store, "SELECT coalesce(version, 'none') FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await),
         Err(error) => {
@@ -117,13 +120,14 @@ async fn encryption(connected: Result<LoopStore, Error>) -> Result<String, (Stri
 }
 
 #[track_caller]
-fn refused(connected: Result<String, (String, String)>, setting: &str, reason: &str) {
+fn refused(connected: Outcome, setting: &str, reason: &str) {
     let error = connected.unwrap_err();
     assert!(error.0 == setting && error.1.contains(reason), "{error:?}");
 }
 
 #[track_caller]
-fn encrypted(connected: Result<String, (String, String)>) {
+#[expect(clippy::needless_pass_by_value, reason = "it is called with what was just made")]
+fn encrypted(connected: Outcome) {
     assert_eq!(connected, Ok("TLSv1.3".to_owned()));
 }
 

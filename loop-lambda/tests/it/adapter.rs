@@ -1,0 +1,128 @@
+//! The service in this process, on events.
+
+use std::{path::PathBuf, process::Command};
+
+use lambda_http::{Context, LambdaEvent, request::LambdaRequest};
+use loop_core::{LoopStore, NewApiKey, Role, test_util::TestDb};
+use loop_http::Config;
+use serde_json::Value;
+use tower::{Service, ServiceExt as _};
+
+use crate::{
+    event::{GATEWAYS, GITHUB_SECRET, Gateway, Request},
+    scenario::{Invoke, play},
+};
+
+pub(crate) const POSTHOG_SECRET: &str = "a+b&/c=";
+pub(crate) const ADMIN_SECRET: &str = "open-sesame";
+
+/// The service itself.
+struct InProcess<S>(S);
+
+impl<S: Service<LambdaEvent<LambdaRequest>, Response: serde::Serialize, Error: std::fmt::Debug>> Invoke for InProcess<S> {
+    async fn invoke(&mut self, event: &Value) -> Value {
+        let request: LambdaRequest = serde_json::from_value(event.clone()).unwrap();
+        let answer = self.0.ready().await.unwrap().call(LambdaEvent::new(request, Context::default())).await.unwrap();
+        serde_json::to_value(answer).unwrap()
+    }
+}
+
+pub(crate) fn config() -> Config {
+    let variables = |name: &str| match name {
+        "GITHUB_WEBHOOK_SECRET" => Some(GITHUB_SECRET.to_owned()),
+        "POSTHOG_WEBHOOK_SECRET" => Some(POSTHOG_SECRET.to_owned()),
+        "LOOP_ADMIN_SECRET" => Some(ADMIN_SECRET.to_owned()),
+        _ => None,
+    };
+    Config::from_variables(variables).unwrap()
+}
+
+fn in_process(store: &LoopStore) -> impl Invoke {
+    let config = config();
+    InProcess(loop_lambda::service(loop_http::router(config.state(store.clone()), &config.router)))
+}
+
+pub(crate) async fn admin_key(store: &LoopStore) -> String {
+    let new = NewApiKey { name: "admin".parse().unwrap(), role: Role::Admin, project_id: None, expires_at: None };
+    store.api_keys().create(new).await.unwrap().plaintext.reveal().to_owned()
+}
+
+#[tokio::test]
+async fn every_kind_of_event_is_answered() {
+    let db = TestDb::new().await;
+    let key = admin_key(db.store()).await;
+    let mut function = in_process(db.store());
+    for gateway in GATEWAYS {
+        play(&mut function, gateway, &format!("{gateway:?}"), &key).await;
+    }
+}
+
+/// The address that counts is the one the gateway saw, whatever a client says of itself.
+#[tokio::test]
+async fn clients_are_told_apart_by_what_the_gateway_saw() {
+    let db = TestDb::new().await;
+    for gateway in GATEWAYS {
+        let mut function = in_process(db.store());
+        let wrong = Request::new("POST", "/admin/migrate").with("Authorization", "Bearer wrong");
+        let mut statuses = Vec::new();
+        for number in 0..70 {
+            let address = format!("198.51.100.{number}");
+            let lie = wrong.clone().with("X-Forwarded-For", &address).with("Forwarded", &format!("for={address}"));
+            statuses.push(function.send(&lie, gateway).await.status);
+        }
+        assert_eq!((statuses[0], statuses[69]), (401, 429), "{gateway:?}");
+        // Another client is not held to it.
+        let text = wrong.event(gateway).to_string().replace("192.0.2.1", "192.0.2.2");
+        let other = function.invoke(&serde_json::from_str(&text).unwrap()).await;
+        assert_eq!(other["statusCode"], 401, "{gateway:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_host_harms_nobody() {
+    let db = TestDb::new().await;
+    let mut function = in_process(db.store());
+    for gateway in GATEWAYS {
+        for host in ["", "a b", "[", "a:b:c", "exa<mple", "user@host", "ü.example", "a/b?c#d"] {
+            let health = Request::new("GET", "/health").without("Host").with("Host", host).with("X-Forwarded-Proto", "java script");
+            assert_eq!(function.send(&health, gateway).await.status, 200, "{gateway:?} {host}");
+        }
+    }
+}
+
+/// The events that come with the crate, of gateways that were asked for something else than Loop.
+#[tokio::test]
+async fn events_of_others_are_answered_in_order() {
+    let db = TestDb::new().await;
+    let mut function = in_process(db.store());
+    let mut seen = 0;
+    for entry in std::fs::read_dir(fixtures()).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(event) = serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()) else { continue };
+        if serde_json::from_value::<LambdaRequest>(event.clone()).is_err() {
+            continue;
+        }
+        let answer = function.invoke(&event).await;
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!((&answer["statusCode"], &body["error"]), (&404.into(), &"Not found".into()), "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 12, "only {seen} of them were events");
+}
+
+/// Where the source of `lambda_http` is.
+fn fixtures() -> PathBuf {
+    let metadata = Command::new(env!("CARGO")).args(["metadata", "--format-version=1", "--locked", "--offline"]).output().unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let package = metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == "lambda_http").unwrap();
+    PathBuf::from(package["manifest_path"].as_str().unwrap()).with_file_name("tests").join("data")
+}
+
+#[test]
+fn a_stage_is_taken_out_where_it_is_and_nowhere_else() {
+    // What the gateways do by themselves: this is about what the tests send.
+    let request = Request::new("GET", "/api/v1/issues");
+    assert_eq!(request.event(Gateway::Rest)["path"], "/api/v1/issues");
+    assert_eq!(request.event(Gateway::HttpStage)["rawPath"], "/api/api/v1/issues");
+    assert_eq!(request.event(Gateway::Http)["rawPath"], "/api/v1/issues");
+}
