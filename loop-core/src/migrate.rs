@@ -42,8 +42,10 @@ pub struct MigrationReport {
 pub struct MigrationStatus {
     /// The known migrations that were not applied yet.
     pub pending: Vec<String>,
-    /// The newest version that was applied, if any. It may be newer than any this library knows.
+    /// The newest version that was applied, if any.
     pub version: Option<i32>,
+    /// The newest version this library knows. It is behind where a newer one was applied, as after the rollback of a deployment.
+    pub known: i32,
 }
 
 impl LoopStore {
@@ -81,7 +83,11 @@ impl LoopStore {
         }
         let runner = embedded::migrations::runner();
         let pending = runner.get_migrations().iter().filter(|known| !applied.contains(&known.version()));
-        Ok(MigrationStatus { pending: pending.map(ToString::to_string).collect(), version: applied.last().copied() })
+        Ok(MigrationStatus {
+            pending: pending.map(ToString::to_string).collect(),
+            version: applied.last().copied(),
+            known: runner.get_migrations().iter().map(Migration::version).max().unwrap_or_default(),
+        })
     }
 }
 

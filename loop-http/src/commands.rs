@@ -95,7 +95,11 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
         first_start(config, &opened.store, address).await?;
     } else {
         match opened.store.migration_status().await {
-            Ok(status) if status.pending.is_empty() => {}
+            Ok(status) if status.pending.is_empty() => {
+                if let Some(version) = status.version.filter(|version| *version > status.known) {
+                    tracing::warn!(version, known = status.known, "the database is newer than this build");
+                }
+            }
             Ok(status) => tracing::warn!(pending = status.pending.len(), "the database is not migrated: run `loop-http migrate`"),
             Err(error) => tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "the database does not answer yet"),
         }

@@ -11,7 +11,7 @@ fn report(applied: &[&str]) -> MigrationReport {
 }
 
 fn status(pending: &[&str], version: Option<i32>) -> MigrationStatus {
-    MigrationStatus { pending: pending.iter().map(ToString::to_string).collect(), version }
+    MigrationStatus { pending: pending.iter().map(ToString::to_string).collect(), version, known: 5 }
 }
 
 #[tokio::test]

@@ -20,6 +20,17 @@ async fn ready_says_that_the_database_answers_and_is_migrated() {
     assert_eq!(ready["ok"], true);
 }
 
+/// As after the rollback of a deployment: it goes on, and says so.
+#[tokio::test]
+async fn a_build_that_is_behind_the_database_says_so() {
+    let app = TestApp::start().await;
+    assert_eq!(app.nobody().get("/ready").await.ok().get("warning"), None);
+    app.query("INSERT INTO loop_migrations (version, name, applied_on, checksum) VALUES (99, 'later', '2026-01-01T00:00:00Z', '1')").await;
+    let ready = app.nobody().get("/ready").await.ok();
+    assert_eq!(ready["warning"], "The database is at version 99, and this build knows none after 5");
+    assert_eq!(ready["schemaVersion"], 99);
+}
+
 #[tokio::test]
 async fn not_ready_without_migrations() {
     let app = TestApp::over(TestDb::unmigrated().await).await;

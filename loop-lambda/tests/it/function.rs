@@ -29,6 +29,8 @@ impl Function {
     async fn start(database_url: &str) -> Self {
         let api = RuntimeApi::start().await;
         let process = api.command(FUNCTION, &variables(database_url)).stderr(Stdio::null()).spawn().unwrap();
+        // From here on it is warm.
+        api.asked().await;
         Self { api, process }
     }
 

@@ -22,7 +22,7 @@ use loop_http::ServeOptions;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
 };
 
 /// How long a function has for an event.
@@ -49,13 +49,15 @@ struct Shared {
     next: tokio::sync::Mutex<mpsc::Receiver<(String, Bytes)>>,
     waiting: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
     number: AtomicU64,
+    asked: Notify,
 }
 
 impl RuntimeApi {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (events, next) = mpsc::channel(16);
-        let shared = Shared { next: tokio::sync::Mutex::new(next), waiting: Mutex::default(), number: AtomicU64::new(0) };
+        let shared =
+            Shared { next: tokio::sync::Mutex::new(next), waiting: Mutex::default(), number: AtomicU64::new(0), asked: Notify::new() };
         let api = Self { address: listener.local_addr().unwrap(), events, shared: Arc::new(shared) };
         let routes = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next_event))
@@ -90,6 +92,11 @@ impl RuntimeApi {
         tokio::time::timeout(LIMIT, answered).await.expect("the function answers in time").unwrap()
     }
 
+    /// Waits until a function asks for an event.
+    pub(crate) async fn asked(&self) {
+        self.shared.asked.notified().await;
+    }
+
     /// A command as Lambda starts it, with these variables and no others.
     pub(crate) fn command(&self, program: &str, variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program);
@@ -106,6 +113,7 @@ impl RuntimeApi {
 }
 
 async fn next_event(State(api): State<RuntimeApi>) -> Response {
+    api.shared.asked.notify_one();
     let Some((id, event)) = api.shared.next.lock().await.recv().await else { return StatusCode::GONE.into_response() };
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + LIMIT;
     let mut headers = HeaderMap::new();
