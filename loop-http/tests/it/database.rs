@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use loop_core::{LoopStore, Role, test_util::Line};
+use futures_util::StreamExt as _;
+use loop_core::{
+    LoopStore, Role,
+    test_util::{Line, TestDb},
+};
 use loop_http::{RouterOptions, ServeOptions};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::{
+    process::Process,
     signatures::Delivery,
     support::{Answer, Caller, Server, TestApp, state},
 };
@@ -125,4 +131,46 @@ async fn a_delivery_that_met_no_database_is_taken_in_when_it_comes_again() {
         delivery.send(&nobody).await.ok();
     }
     assert_eq!(caller.ids("/api/v1/signals").await.len(), deliveries.len());
+}
+
+/// Killed in the middle of many deliveries, over and over: what was acknowledged is there, nothing is half-made, and a provider that sends
+/// again what was not answered ends up with one of each.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn what_was_acknowledged_survives_a_kill() {
+    let db = TestDb::new().await;
+    let (secret, dir) = ("killed-and-started-again", TempDir::new().unwrap());
+    let variables = [("DATABASE_URL", db.url()), ("GITHUB_WEBHOOK_SECRET", secret)];
+    let count = async |sql: &str| db.store().raw(sql).await.unwrap()[0][0].clone().unwrap().parse::<usize>().unwrap();
+    let whole = "SELECT count(*) FROM deliveries AS d JOIN signals AS s ON s.id = d.signal_id JOIN issues AS i ON i.id = s.issue_id";
+
+    let mut waiting: Vec<Delivery> = (0..300)
+        .map(|number| Delivery::github("issues", &format!("d{number}"), format!("{{\"n\":{number}}}")).signed_with(secret))
+        .collect();
+    let mut acknowledged = 0;
+    for round in 0..4 {
+        let server = Process::serve(&variables, dir.path());
+        let caller = Caller::at(&server.address);
+        let mut server = Some(server);
+        let mut answers = futures_util::stream::iter(&waiting)
+            .map(async |delivery| delivery.request(&caller).send().await.is_ok_and(|answer| [200, 201].contains(&answer.status().as_u16())))
+            .buffered(16);
+        let mut taken = Vec::new();
+        while let Some(answered) = answers.next().await {
+            taken.push(answered);
+            if round < 3 && taken.iter().filter(|taken| **taken).count() == 50 {
+                server.take().map(Process::kill);
+            }
+        }
+        drop(answers);
+        let mut taken = taken.into_iter();
+        waiting.retain(|_| !taken.next().unwrap());
+        acknowledged = 300 - waiting.len();
+        let stored = count("SELECT count(*) FROM signals").await;
+        assert!(stored >= acknowledged && (round == 3 || acknowledged < 300), "{stored} stored, {acknowledged} acknowledged");
+        for rows in ["SELECT count(*) FROM issues", "SELECT count(*) FROM deliveries", whole] {
+            assert_eq!(count(rows).await, stored, "in round {round}: {rows}");
+        }
+    }
+    assert_eq!((acknowledged, count("SELECT count(*) FROM signals").await), (300, 300));
 }

@@ -133,7 +133,6 @@ impl Process {
     }
 
     /// Kills it in the middle of whatever it does.
-    #[cfg(feature = "embedded")]
     pub(crate) fn kill(mut self) -> Ended {
         self.child.kill().unwrap();
         self.end()

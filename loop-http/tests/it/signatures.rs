@@ -97,12 +97,14 @@ impl Delivery {
         self
     }
 
+    /// The request that delivers it.
+    pub(crate) fn request(&self, caller: &Caller) -> reqwest::RequestBuilder {
+        let request = caller.request("POST", &self.path).body(self.body.clone());
+        self.headers.iter().fold(request, |request, (name, value)| request.header(*name, value))
+    }
+
     pub(crate) async fn send(&self, caller: &Caller) -> Answer {
-        let mut request = caller.request("POST", &self.path).body(self.body.clone());
-        for (name, value) in &self.headers {
-            request = request.header(*name, value);
-        }
-        send(request).await
+        send(self.request(caller)).await
     }
 
     async fn refused(&self, caller: &Caller, message: &str) {

@@ -138,6 +138,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Somebody without a key who calls what listens at this address.
+    pub(crate) fn at(address: &str) -> Self {
+        Self { client: reqwest::Client::new(), base: format!("http://{address}"), key: None }
+    }
+
     /// The same caller under another key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
