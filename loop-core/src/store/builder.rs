@@ -27,6 +27,10 @@ pub enum StatementMode {
 /// How long a connection is silent before the system makes sure of it.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
 
+/// How long a transaction may wait for its own client. A function that was frozen for good in the middle of one, or a machine that lost its
+/// network, must not hold its locks until the server notices, which may take hours.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_mins(1);
+
 /// The settings of a store.
 #[derive(Clone)]
 pub struct StoreBuilder {
@@ -244,7 +248,8 @@ impl Settings {
         } else {
             // The settings let only plain characters into the name.
             let search_path = self.schema.as_ref().map_or_else(String::new, |schema| format!("; SET LOCAL search_path TO \"{schema}\""));
-            Some(format!("SET LOCAL statement_timeout TO {limit}{search_path}"))
+            let idle = IDLE_IN_TRANSACTION.as_millis();
+            Some(format!("SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {idle}{search_path}"))
         };
         let access = if self.read_only { " READ ONLY" } else { "" };
         let begin = local.as_ref().map(|local| format!("BEGIN ISOLATION LEVEL READ COMMITTED{access}; {local}"));
@@ -281,7 +286,9 @@ impl Settings {
         let mut options = self.config.get_options().map_or_else(String::new, |options| format!("{options} "));
         // The triggers must see what was committed while they waited for a lock, whatever the role or the database has for a default.
         options = format!(
-            "{options}-c statement_timeout={limit} -c default_transaction_isolation=read\\ committed -c IntervalStyle={INTERVAL_STYLE}"
+            "{options}-c statement_timeout={limit} -c idle_in_transaction_session_timeout={} \
+             -c default_transaction_isolation=read\\ committed -c IntervalStyle={INTERVAL_STYLE}",
+            IDLE_IN_TRANSACTION.as_millis()
         );
         if let Some(schema) = &self.schema {
             options = format!("{options} -c search_path=\"{schema}\"");

@@ -269,8 +269,10 @@ impl<'a> Pooled<'a> {
     pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         let inner = self.inner;
         let begin = async {
-            let transaction =
-                self.client_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(inner.read_only);
+            let mut transaction = self.client_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            if inner.read_only {
+                transaction = transaction.read_only(true);
+            }
             let transaction = transaction.start().await.map_err(Error::unavailable)?;
             if let Some(settings) = &inner.local {
                 transaction.batch_execute(settings).await.map_err(Error::unavailable)?;

@@ -29,6 +29,8 @@ impl LoopStore {
     ///
     /// Within `work` use only the [`Tx`]: the store itself would take another connection, and wait in vain where there is only one.
     ///
+    /// It may wait for a minute between two statements; then the server ends it.
+    ///
     /// A statement that the database itself refuses, as it does a name that is taken, ends the transaction: whatever `work` answers then,
     /// nothing is kept. What the store finds out by looking (a row or a reference that is not there) does not.
     ///

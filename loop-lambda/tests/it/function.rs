@@ -122,7 +122,7 @@ async fn a_panic_is_an_answer_and_the_function_lives_on() {
 #[ignore = "needs a PostgreSQL server"]
 async fn connections_that_were_lost_while_the_function_was_frozen_fail_no_request() {
     let db = TestDb::new().await;
-    let mut function = Function::start(db.url()).await;
+    let mut function = Function::start(db.direct_url()).await;
     let end_others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
                       AND backend_type = 'client backend' AND application_name = 'loop'";
     for number in 0..5 {
