@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { createHmac, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { tmpdir } from "node:os";
@@ -15,10 +15,14 @@ const [directory, psql] = process.argv.slice(2);
 const RUN = randomUUID();
 const SECRET = randomUUID();
 const ADMIN = randomUUID();
+/** The connection string, with a name for the connections that the function makes. */
+const named = (url) => (url.includes("://") ? `${url}${url.includes("?") ? "&" : "?"}` : `${url} `) + `application_name=${RUN}`;
 const PATIENCE_MS = 20_000;
+/** The proxy has no other, and reports it before it finds it taken. */
+const PROXY_PORT = 3000;
 const settings = {
   PATH: process.env.PATH,
-  DATABASE_URL: process.env.DATABASE_URL,
+  DATABASE_URL: named(process.env.DATABASE_URL),
   GITHUB_WEBHOOK_SECRET: SECRET,
   LOOP_ADMIN_SECRET: ADMIN,
   LOOP_LOG: "error",
@@ -40,6 +44,9 @@ const until = async (what, condition) => {
     await sleep(1);
   }
 };
+/** Every thread of a process has children of its own. */
+const children = (pid) =>
+  readdirSync(`/proc/${pid}/task`).flatMap((thread) => readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number));
 const signal = (pid, name) => alive(pid) && process.kill(pid, name);
 process.on("exit", () => started.forEach((pid) => signal(pid, "SIGKILL")));
 
@@ -65,6 +72,7 @@ class Instance {
   agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
 
   static async start() {
+    assert(!(await listens(PROXY_PORT)), `the proxy listens on port ${PROXY_PORT}, which something else has`);
     const instance = new Instance();
     const socket = join(tmpdir(), `loop-vercel-${randomUUID()}`);
     let report;
@@ -87,18 +95,19 @@ class Instance {
     const late = sleep(PATIENCE_MS, undefined, { ref: false }).then(() => assert.fail("the function does not start"));
     const { httpPort, initDuration } = await Promise.race([reported, late]);
     rmSync(socket, { force: true });
-    const children = readFileSync(`/proc/${instance.proxy.pid}/task/${instance.proxy.pid}/children`, "utf8").trim().split(" ");
-    assert.equal(children.length, 1, "the proxy starts one server");
-    instance.server = Number(children[0]);
+    [instance.server] = children(instance.proxy.pid);
+    assert(instance.server > 0, "the proxy has started the server");
     started.add(instance.server);
-    return Object.assign(instance, { port: httpPort, initDuration });
+    assert.equal(httpPort, PROXY_PORT);
+    await until("the proxy listens", () => listens(httpPort));
+    return Object.assign(instance, { initDuration });
   }
 
   /** What is answered, or the status 0 when nothing is. */
   send(method, path, headers = {}, body = "") {
     const id = ++this.requests;
     const context = { "x-vercel-internal-invocation-id": RUN, "x-vercel-internal-request-id": String(id), "x-forwarded-host": "loop.example" };
-    const options = { port: this.port, method, path, agent: this.agent, headers: { "content-length": Buffer.byteLength(body), ...context, ...headers } };
+    const options = { port: PROXY_PORT, method, path, agent: this.agent, headers: { "content-length": Buffer.byteLength(body), ...context, ...headers } };
     return new Promise((resolve) => {
       const lost = () => resolve({ id, status: 0, text: "" });
       const request = http.request({ host: "127.0.0.1", ...options }, (response) => {
@@ -137,6 +146,9 @@ const delivery = (name) => {
   return { name, headers, body };
 };
 
+const query = (sql) =>
+  execFileSync(psql, ["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", process.env.DATABASE_URL, "-c", sql], { encoding: "utf8" }).split("\n").filter(Boolean);
+
 /** What the database holds of each delivery: how many issues, signals and records of it. */
 const stored = () => {
   const sql = `
@@ -145,8 +157,7 @@ const stored = () => {
           FROM issues AS i FULL JOIN signals AS s ON s.issue_id = i.id) AS made
     LEFT JOIN deliveries AS d ON d.signal_id = made.signal
     WHERE made.repository LIKE '${RUN}/%' GROUP BY 1`;
-  const rows = execFileSync(psql, ["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", process.env.DATABASE_URL, "-c", sql], { encoding: "utf8" });
-  return new Map(rows.split("\n").filter(Boolean).map((row) => row.split("|")).map(([name, ...counts]) => [name, counts.join(" ")]));
+  return new Map(query(sql).map((row) => row.split("|")).map(([name, ...counts]) => [name, counts.join(" ")]));
 };
 const each = (names, counts) => new Map(names.map((name) => [name, counts]));
 const sorted = (map) => new Map([...map].sort());
@@ -196,11 +207,14 @@ for (const [what, expected, answer] of [
 }
 await until("the end of every request is reported", () => instance.ended.size === instance.requests);
 
-// An instance is frozen between requests. Connections that were idle for too long meanwhile must not take the next request with them.
+// An instance is frozen between requests. Connections that were idle for too long meanwhile, or that the database has closed, must not take
+// the next request with them.
 const thawed = [];
 for (let round = 0; round < 3; round += 1) {
   await Promise.all([1, 2, 3, 4].map((n) => instance.deliver(delivery(`warm-${round}-${n}`))));
   instance.signal("SIGSTOP");
+  const closed = query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '${RUN}'`);
+  assert(closed.length > 0, "the function has connections to the database");
   await sleep(16_000);
   const answers = [1, 2].map((n) => instance.deliver(delivery(`thawed-${round}-${n}`)));
   await sleep(50);
@@ -228,6 +242,7 @@ for (const [round, victims] of [["server", "the server"], ["function", "the func
   assert(killed, `killed in the middle: ${answers.join(" ")}`);
   // The proxy ends by itself when its server has; nothing is left of it either way.
   await instance.gone();
+  await until("nothing is under way in the database", () => query(`SELECT pid FROM pg_stat_activity WHERE application_name = '${RUN}' LIMIT 1`).length === 0);
   const mine = () => sorted(new Map([...stored()].filter(([name]) => name.startsWith(`${round}-`))));
   const left = mine();
   assert.deepEqual(left, each([...left.keys()], "1 1 1"), "nothing is half-made");
