@@ -90,6 +90,75 @@ async fn what_is_no_host_harms_nobody() {
     }
 }
 
+#[tokio::test]
+async fn what_is_no_path_and_no_query_harms_nobody() {
+    let db = TestDb::new().await;
+    let mut function = in_process(db.store());
+    for gateway in GATEWAYS {
+        for path in [":x", "*", "", "@host", "health", "/a?b", "/a#b"] {
+            let mut event = Request::new("GET", "/health").event(gateway);
+            for name in ["path", "rawPath"] {
+                if event[name].is_string() {
+                    event[name] = path.into();
+                }
+            }
+            let expected = if path == "health" { 200 } else { 404 };
+            assert_eq!(function.invoke(&event).await["statusCode"], expected, "{gateway:?} {path}");
+        }
+    }
+    // A wrong limit is named by the route, so the query has arrived there.
+    for (query, status) in
+        [("limit=\"1\"", 422), ("limit=<1>", 422), ("limit= ", 422), ("limit=\u{1}", 422), ("limit=1#2", 422), ("limit=%31", 200)]
+    {
+        let key = admin_key(db.store()).await;
+        for gateway in [Gateway::Http, Gateway::HttpStage, Gateway::FunctionUrl] {
+            let mut event = Request::new("GET", "/api/v1/issues").with("Authorization", &format!("Bearer {key}")).event(gateway);
+            event["rawQueryString"] = query.into();
+            assert_eq!(function.invoke(&event).await["statusCode"], status, "{gateway:?} {query}");
+        }
+    }
+}
+
+/// HTTP APIs can send what REST APIs do, but for the path, where they leave the stage.
+#[tokio::test]
+async fn the_older_form_of_events_is_understood() {
+    let db = TestDb::new().await;
+    let mut function = in_process(db.store());
+    let key = admin_key(db.store()).await;
+    let mut get = async |resource: &str, path: &str, captured: Option<&str>, path_of_context: &str| {
+        let mut event = Request::new("GET", "/").with("Authorization", &format!("Bearer {key}")).event(Gateway::Rest);
+        event["resource"] = resource.into();
+        event["path"] = path.into();
+        event["pathParameters"] = captured.map_or(Value::Null, |captured| serde_json::json!({ "proxy": captured }));
+        event["requestContext"]["path"] = path_of_context.into();
+        function.invoke(&event).await["statusCode"].as_u64().unwrap()
+    };
+    // The stage is called `api`, as the first segment of most routes is.
+    assert_eq!(get("/{proxy+}", "/api/health", Some("health"), "/api/health").await, 200);
+    assert_eq!(get("/{proxy+}", "/api/api/v1/issues", Some("api/v1/issues"), "/api/api/v1/issues").await, 200);
+    assert_eq!(get("$default", "/api/api/v1/issues", None, "/api/api/v1/issues").await, 200);
+    // A REST API: at its own address, and at a domain that is mapped to the stage.
+    assert_eq!(get("/{proxy+}", "/api/v1/issues", Some("api/v1/issues"), "/api/api/v1/issues").await, 200);
+    assert_eq!(get("/{proxy+}", "/api/v1/issues", Some("api/v1/issues"), "/api/v1/issues").await, 200);
+    assert_eq!(get("/api/v1/issues", "/api/v1/issues", None, "/api/v1/issues").await, 200);
+    assert_eq!(get("/{proxy+}", "/apiary/health", Some("apiary/health"), "/apiary/health").await, 404);
+}
+
+#[tokio::test]
+async fn load_balancers_may_keep_the_port_of_the_client() {
+    let db = TestDb::new().await;
+    for seen in ["192.0.2.1:4711", "[2001:db8::1]:4711", "2001:db8::1"] {
+        let mut function = in_process(db.store());
+        let mut event = Request::new("POST", "/admin/migrate").with("Authorization", "Bearer wrong").event(Gateway::LoadBalancer);
+        let mut statuses = Vec::new();
+        for number in 0..70 {
+            event["headers"]["x-forwarded-for"] = format!("198.51.100.{number}, {seen}").into();
+            statuses.push(function.invoke(&event).await["statusCode"].clone());
+        }
+        assert_eq!((&statuses[0], &statuses[69]), (&401.into(), &429.into()), "{seen}");
+    }
+}
+
 /// The events that come with the crate, of gateways that were asked for something else than Loop.
 #[tokio::test]
 async fn events_of_others_are_answered_in_order() {
