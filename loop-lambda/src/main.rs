@@ -13,13 +13,17 @@ const VERIFY_AFTER: Duration = Duration::from_millis(100);
 /// How long connecting may take: whoever waits for a function does not wait for long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a request may take, so that it is answered before the platform cuts it off: `template.yaml` gives it 29 seconds.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(25);
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let config = match Config::from_env() {
+    let mut config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => return stop(&error.0),
     };
     config.init_logs();
+    config.router.request_timeout = REQUEST_TIMEOUT;
     let Some(url) = &config.database.url else {
         return stop(&["DATABASE_URL: must be set: a function has no disk to keep a database on".to_owned()]);
     };
