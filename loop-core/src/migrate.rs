@@ -56,9 +56,12 @@ impl LoopStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Migration`] when a migration fails, or one that was applied is not the one this library knows under its version;
+    /// [`Error::ReadOnly`] on a replica; [`Error::Migration`] when a migration fails, or one that was applied is not the one this library knows under its version;
     /// [`Error::Unavailable`] when the database does not answer.
     pub async fn migrate(&self) -> Result<MigrationReport, Error> {
+        if self.is_replica() {
+            return Err(Error::ReadOnly { entity: Entity::Migration });
+        }
         let _migrator = self.migrator().await;
         let mut connection = self.take_connection().await?;
         // A caller that goes away leaves it so, and the connection is not handed on.

@@ -1,14 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
 use deadpool::{Runtime, managed::Timeouts};
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{SslNegotiation, TargetSessionAttrs};
 
 #[cfg(feature = "tls")]
 use super::connection_string::SslMode;
 use super::{
     Inner, LoopStore,
     connection_string::{self, TlsSettings},
-    connector::{Connector, INTERVAL_STYLE},
+    connector::{Connector, INTERVAL_STYLE, Session},
     pool::{Manager, Pool},
     tls::Tls,
 };
@@ -151,7 +151,7 @@ impl StoreBuilder {
     /// [`Error::Configuration`] when a setting cannot be used; it names the setting.
     pub fn check(&self) -> Result<(), Error> {
         for text in self.replica.iter().chain([&self.connection_string]) {
-            let TlsSettings { mode: _, root_cert, client_cert, client_key } = self.settings(text, false)?.tls;
+            let TlsSettings { mode: _, root_cert, system_roots: _, client_cert, client_key } = self.settings(text, false)?.tls;
             for (setting, file) in [("sslrootcert", root_cert), ("sslcert", client_cert), ("sslkey", client_key)] {
                 if let Some(Err(error)) = file.map(std::fs::File::open) {
                     return Err(configuration(setting, &error.to_string()));
@@ -201,12 +201,19 @@ impl StoreBuilder {
             return Err(configuration("pool size", "must be at least 1"));
         }
         let mut config = parsed.config;
+        if read_only && config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
+            return Err(configuration("target_session_attrs", "asks for the primary, in the connection string of a replica"));
+        }
         #[cfg(feature = "tls")]
         if self.tls_config.is_some() {
-            if parsed.tls.mode == SslMode::Disable {
+            if parsed.tls.mode() == SslMode::Disable {
                 return Err(configuration("sslmode", "is disable, and there is a configuration of TLS"));
             }
             config.ssl_mode(SslMode::VerifyFull.driver());
+        }
+        if config.get_ssl_negotiation() == SslNegotiation::Direct && config.get_ssl_mode() == tokio_postgres::config::SslMode::Prefer {
+            let reason = "direct begins with TLS, so it needs sslmode=require, verify-ca or verify-full";
+            return Err(configuration("sslnegotiation", reason));
         }
         if config.get_application_name().is_none() {
             config.application_name("loop");
@@ -258,7 +265,8 @@ impl Settings {
         #[cfg(not(feature = "tls"))]
         let tls = Tls::new(&self.tls)?;
         let connect_timeout = *self.config.get_connect_timeout().unwrap_or(&builder.connect_timeout);
-        let connector = Connector::new(&self.config, tls, connect_timeout, own_session);
+        let session = own_session.then(|| Session { schema: self.schema.clone(), read_only: self.read_only });
+        let connector = Connector::new(&self.config, tls, connect_timeout, session);
         // The connector and the manager have limits of their own for all they do.
         let timeouts = Timeouts { wait: Some(builder.wait_timeout), create: None, recycle: None };
         let pool = Pool::builder(Manager::new(connector, builder.verify_after))
@@ -293,7 +301,7 @@ impl Settings {
         if let Some(schema) = &self.schema {
             options = format!("{options} -c search_path=\"{schema}\"");
         }
-        // Where the driver is to look for a server that only reads, this would make every server one.
+        // Where the driver is to look for a server that only reads, this would make every server one: there it is said once that was found.
         if self.read_only && self.config.get_target_session_attrs() != TargetSessionAttrs::ReadOnly {
             options = format!("{options} -c default_transaction_read_only=on");
         }

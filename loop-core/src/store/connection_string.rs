@@ -18,13 +18,22 @@ pub(crate) struct Parsed {
 /// What a connection string says of TLS.
 #[derive(Debug, Default)]
 pub(crate) struct TlsSettings {
-    pub(crate) mode: SslMode,
+    /// `None` where nothing was said of it.
+    pub(crate) mode: Option<SslMode>,
     /// A file of root certificates in place of the platform's.
     pub(crate) root_cert: Option<String>,
+    /// Whether the platform's are asked for by name.
+    pub(crate) system_roots: bool,
     /// A file with the client's certificate, and those between it and the root.
     pub(crate) client_cert: Option<String>,
     /// A file with the key to it.
     pub(crate) client_key: Option<String>,
+}
+
+impl TlsSettings {
+    pub(crate) fn mode(&self) -> SslMode {
+        self.mode.unwrap_or_default()
+    }
 }
 
 /// How much of TLS a connection needs. What requires it verifies the server.
@@ -114,13 +123,23 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Error> {
     if parsed.config.get_hosts().is_empty() {
         return Err(unusable("names no host"));
     }
-    let TlsSettings { mode, client_cert, client_key, .. } = &parsed.tls;
+    let TlsSettings { mode, root_cert, system_roots, client_cert, client_key } = &mut parsed.tls;
+    if *system_roots && root_cert.is_none() {
+        match mode {
+            // Nothing was said of it.
+            None => *mode = Some(SslMode::VerifyFull),
+            Some(SslMode::VerifyFull) => {}
+            Some(_) => return Err(unusable("sslrootcert=system goes with sslmode=verify-full or require alone, which verify the host")),
+        }
+    }
+    if *mode == Some(SslMode::VerifyCa) && root_cert.is_none() {
+        // The platform's authorities sign for anybody, so without the host it would be anybody.
+        return Err(unusable("sslmode=verify-ca needs sslrootcert, the file of an authority of one's own; or use verify-full"));
+    }
     if client_cert.is_some() != client_key.is_some() {
         return Err(unusable("sslcert and sslkey belong together, and one of them is missing"));
     }
-    if *mode == SslMode::Prefer && parsed.config.get_ssl_negotiation() == tokio_postgres::config::SslNegotiation::Direct {
-        return Err(unusable("sslnegotiation=direct begins with TLS, so it needs sslmode=require, verify-ca or verify-full"));
-    }
+    let mode = parsed.tls.mode();
     parsed.config.ssl_mode(mode.driver());
     if is_pooler(&parsed.config) {
         parsed.mode = StatementMode::Unnamed;
@@ -134,7 +153,7 @@ impl Parsed {
         match key {
             "sslmode" => self.ssl_mode(value)?,
             // In libpq, too, this leaves no choice of mode but `verify-full`.
-            "sslrootcert" if value == "system" => self.tls.mode = SslMode::VerifyFull,
+            "sslrootcert" if value == "system" => self.tls.system_roots = true,
             "keepalives_idle" => {
                 self.keepalives_idle = true;
                 return Ok(Some(value.to_owned()));
@@ -167,14 +186,14 @@ impl Parsed {
 
     /// A certificate that must be there is always verified, so `require` is stricter here than in libpq, and the same as `verify-full`.
     fn ssl_mode(&mut self, mode: &str) -> Result<(), Error> {
-        self.tls.mode = match mode {
+        self.tls.mode = Some(match mode {
             "disable" => SslMode::Disable,
             "allow" | "prefer" => SslMode::Prefer,
             "verify-ca" => SslMode::VerifyCa,
             "require" | "verify-full" => SslMode::VerifyFull,
             "no-verify" => return Err(unusable("sslmode=no-verify is not offered: it protects against nobody; give sslrootcert")),
             _ => return Err(unusable("sslmode must be disable, allow, prefer, require, verify-ca or verify-full")),
-        };
+        });
         Ok(())
     }
 }
@@ -189,7 +208,7 @@ fn is_pooler(config: &tokio_postgres::Config) -> bool {
     port(6432)
         || port(6543)
         || host(|name| name.ends_with(".neon.tech") && name.split('.').next().is_some_and(|first| first.ends_with("-pooler")))
-        || host(|name| name.ends_with(".rds.amazonaws.com") && name.split('.').any(|label| label.starts_with("proxy-")))
+        || host(|name| name.ends_with(".rds.amazonaws.com") && name.split('.').skip(1).any(|label| label.starts_with("proxy-")))
         || (port(25061) && host(|name| name.ends_with(".ondigitalocean.com")))
 }
 
@@ -241,7 +260,7 @@ mod tests {
             .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(parsed.config.get_password(), Some(&b"p@x"[..]));
         assert_eq!((parsed.mode, parsed.pool_size), (StatementMode::Unnamed, Some(3)));
-        assert_eq!((parsed.tls.mode, parsed.tls.root_cert.as_deref()), (SslMode::VerifyFull, Some("/ca.crt")));
+        assert_eq!((parsed.tls.mode(), parsed.tls.root_cert.as_deref()), (SslMode::VerifyFull, Some("/ca.crt")));
         assert_eq!(parsed.warnings.len(), 1);
 
         let parsed = parse(r"host=localhost user=u password='a \'b' sslmode=disable options='-c geqo=off'")
@@ -251,7 +270,7 @@ mod tests {
         assert_eq!(parsed.mode, StatementMode::Prepared);
 
         let system = parse("postgres://u@h/db?sslrootcert=system&keepalives_idle=7200").unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((system.tls.mode, system.tls.root_cert, system.keepalives_idle), (SslMode::VerifyFull, None, true));
+        assert_eq!((system.tls.mode(), system.tls.root_cert, system.keepalives_idle), (SslMode::VerifyFull, None, true));
 
         // As Prisma writes it for Supabase.
         let prisma = "postgres://u:p@h:6543/db?pgbouncer=true&schema=public";
@@ -270,6 +289,7 @@ mod tests {
             "postgresql://u:p@ep-cool-1.eu-central-1.aws.neon.tech/db",
             "postgres://u:p@shop.cz1example.eu-central-1.rds.amazonaws.com/db",
             "postgres://u:p@localhost:25061/db",
+            "postgres://u:p@proxy-shop.cz1example.eu-central-1.rds.amazonaws.com/db",
         ] {
             assert_eq!(mode(direct), Some(StatementMode::Prepared), "{direct}");
         }
@@ -293,7 +313,11 @@ mod tests {
             "host=h user=u password=very secret sslmode=disable",
             "postgres://u:12?secret@h/db",
             "postgres://u:secret@h/db?sslcert=/c.pem",
-            "postgres://u:secret@h/db?sslnegotiation=direct",
+            // Anybody can have a certificate of a public authority for some name.
+            "postgres://u:secret@h/db?sslmode=verify-ca",
+            "postgres://u:secret@h/db?sslrootcert=system&sslmode=verify-ca",
+            "postgres://u:secret@h/db?sslmode=prefer&sslrootcert=system",
+            "postgres://u:secret@h/db?sslrootcert=system&sslmode=prefer",
         ] {
             let error = parse(text).err().unwrap_or_else(|| panic!("{text} was accepted"));
             assert!(matches!(error, Error::Configuration { setting: "connection string", .. }), "{text}: {error:?}");

@@ -10,7 +10,7 @@ use std::{
 use deadpool_postgres::ClientWrapper;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{
-    CancelToken, Config,
+    CancelToken, Config, SimpleQueryMessage,
     config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs},
     error::SqlState,
 };
@@ -39,8 +39,14 @@ pub(crate) struct Connector {
     tls: Tls,
     /// How long one host may take, with all its addresses.
     limit: Duration,
-    /// Whether the session is ours, with the settings it begins with.
-    own_session: bool,
+    /// What the session is, where it is ours.
+    session: Option<Session>,
+}
+
+/// A session of our own, as it was asked for in the connection's first message.
+pub(crate) struct Session {
+    pub(crate) schema: Option<String>,
+    pub(crate) read_only: bool,
 }
 
 /// Which host is asked first.
@@ -52,7 +58,7 @@ enum Order {
 }
 
 impl Connector {
-    pub(crate) fn new(config: &Config, tls: Tls, connect_timeout: Duration, own_session: bool) -> Self {
+    pub(crate) fn new(config: &Config, tls: Tls, connect_timeout: Duration, session: Option<Session>) -> Self {
         let hosts = hosts(config);
         let order = match (config.get_load_balance_hosts(), config.get_target_session_attrs()) {
             (LoadBalanceHosts::Random, _) => Order::Random,
@@ -60,7 +66,7 @@ impl Connector {
             _ => Order::InTurn,
         };
         // Each address has its time to be reached, and what comes after that as much again.
-        Self { hosts, order, tls, limit: connect_timeout.saturating_mul(2), own_session }
+        Self { hosts, order, tls, limit: connect_timeout.saturating_mul(2), session }
     }
 
     /// Opens a connection.
@@ -101,13 +107,18 @@ impl Connector {
         }
         let Opened { client, interval_style, serving } = match opened {
             Ok(opened) => opened,
-            Err(Refusal::Driver(error)) => return Err(explain(error, host)),
+            Err(Refusal::Driver(error)) => return Err(explain(error, host, self.session.is_some())),
             Err(Refusal::Silent) => return Err(Error::unavailable(TimedOut(self.limit))),
         };
-        if self.own_session && interval_style.is_some_and(|style| style != INTERVAL_STYLE) {
-            return Err(pooled("something between here and the server leaves out the settings of a session"));
+        let client = ClientWrapper::new(client, serving);
+        if let Some(session) = &self.session {
+            if interval_style.is_some_and(|style| style != INTERVAL_STYLE) {
+                return Err(pooled(FORGOTTEN));
+            }
+            let settled = timeout(self.limit, session.settle(&client, host)).await;
+            settled.map_err(|_| Error::unavailable(TimedOut(self.limit)))??;
         }
-        Ok(ClientWrapper::new(client, serving))
+        Ok(client)
     }
 
     async fn open(&self, host: &Config) -> Result<Opened, Refusal> {
@@ -128,6 +139,28 @@ impl Connector {
         let _ = timeout(CANCEL_TIMEOUT, self.tls.cancel(token)).await;
     }
 }
+
+impl Session {
+    /// Makes sure of what must not be otherwise: a round trip, where there is such.
+    async fn settle(&self, client: &ClientWrapper, host: &Config) -> Result<(), Error> {
+        // The style of intervals may be the one setting that a pooler keeps. In another schema the tables would be somebody else's.
+        if let Some(schema) = &self.schema {
+            let answer = client.simple_query("SHOW search_path").await.map_err(Error::unavailable)?;
+            let path = answer.iter().find_map(|message| if let SimpleQueryMessage::Row(row) = message { row.get(0) } else { None });
+            if path != Some(&format!("\"{schema}\"")) {
+                return Err(pooled(FORGOTTEN));
+            }
+        }
+        // The server may be promoted while the session lasts.
+        if self.read_only && host.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+            client.batch_execute("SET default_transaction_read_only = on").await.map_err(Error::unavailable)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is said of a pooler that does not say so itself.
+const FORGOTTEN: &str = "something between here and the server leaves out the settings of a session";
 
 enum Refusal {
     Driver(tokio_postgres::Error),
@@ -237,19 +270,24 @@ fn without_hosts(config: &Config) -> Config {
 }
 
 /// What keeps a connection from being made, and will in a moment too, is a setting; the rest is the database's state.
-fn explain(error: tokio_postgres::Error, host: &Config) -> Error {
+fn explain(error: tokio_postgres::Error, host: &Config, own_session: bool) -> Error {
     let configuration = |setting, reason: String| Error::Configuration { setting, reason };
     if let Some(db) = error.as_db_error() {
         let (code, message) = (db.code().code(), db.message());
         // PgBouncer names the parameter, RDS Proxy the option.
         if message.contains("startup parameter") || message.contains("command-line options") {
-            return pooled(message);
+            if own_session {
+                return pooled(message);
+            }
+            return configuration("connection string", format!("the pooler does not take its options: {message}"));
         }
         // Who the user is and what it may connect to.
         let unknown = message.starts_with("no such ") || message.ends_with(" does not exist");
         let refused = code.starts_with("28") || code.starts_with("3D") || *db.code() == SqlState::INSUFFICIENT_PRIVILEGE;
+        // A setting in the options that there is not, or that cannot have this value.
+        let misspelt = [SqlState::UNDEFINED_OBJECT, SqlState::INVALID_PARAMETER_VALUE, SqlState::SYNTAX_ERROR].contains(db.code());
         // PgBouncer gives its own code to what the server said, too.
-        if refused || (*db.code() == SqlState::PROTOCOL_VIOLATION && unknown) {
+        if refused || misspelt || (*db.code() == SqlState::PROTOCOL_VIOLATION && unknown) {
             return configuration("connection string", message.to_owned());
         }
         return Error::unavailable(error);

@@ -208,9 +208,16 @@ impl Call<'_> {
         }
         // It is new to this connection, and what prepares it is on its way. It need not be waited for: the statement goes right behind it,
         // this once without a name, in the same round trip.
-        let (statement, rows) = join!(statement, self.unnamed(client));
-        statement?;
-        rows
+        match join!(statement, self.unnamed(client)) {
+            // What it did is done, whatever became of its name: nobody must be told that it failed, and do it again.
+            (Err(error), Ok(rows)) => {
+                tracing::warn!(%error, "a statement could not be prepared: is there a transaction pooler that was not recognised?");
+                Ok(rows)
+            }
+            // The name was first, so what is wrong with both is said there.
+            (Err(error), Err(_)) => Err(error),
+            (Ok(_), rows) => rows,
+        }
     }
 
     async fn enclosed(&self, client: &Client, begin: &str) -> Result<Vec<Row>, tokio_postgres::Error> {

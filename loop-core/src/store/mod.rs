@@ -162,6 +162,11 @@ impl LoopStore {
         Ok(rows.map(|row| (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()).collect())
     }
 
+    /// Whether this is the store of a replica.
+    pub(crate) fn is_replica(&self) -> bool {
+        self.inner.read_only
+    }
+
     /// The right to migrate, of which there is one in this process.
     pub(crate) async fn migrator(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.inner.migrating.lock().await

@@ -33,8 +33,8 @@ pub(crate) enum Tls {
 #[cfg(not(feature = "tls"))]
 impl Tls {
     pub(crate) fn new(settings: &TlsSettings) -> Result<Self, Error> {
-        let TlsSettings { mode, root_cert, client_cert, client_key: _ } = settings;
-        let wanted = mode.driver() == tokio_postgres::config::SslMode::Require || root_cert.is_some() || client_cert.is_some();
+        let TlsSettings { mode: _, root_cert, system_roots: _, client_cert, client_key: _ } = settings;
+        let wanted = settings.mode().driver() == tokio_postgres::config::SslMode::Require || root_cert.is_some() || client_cert.is_some();
         if wanted { Err(unusable("sslmode", "this build has no TLS (feature `ring` or `aws-lc-rs`)")) } else { Ok(Self::Off) }
     }
 }
@@ -42,11 +42,11 @@ impl Tls {
 #[cfg(feature = "tls")]
 impl Tls {
     pub(crate) fn new(settings: &TlsSettings) -> Result<Self, Error> {
-        if settings.mode == SslMode::Disable {
+        if settings.mode() == SslMode::Disable {
             return Ok(Self::Off);
         }
         let Some(provider) = PROVIDER.map(|provider| Arc::new(provider())) else {
-            return match settings.mode {
+            return match settings.mode() {
                 SslMode::Prefer => Ok(Self::Off),
                 _ => Err(unusable("sslmode", "this build has no cryptography (feature `ring` or `aws-lc-rs`)")),
             };
@@ -54,7 +54,7 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable("sslmode", error))?;
-        let builder = match settings.mode {
+        let builder = match settings.mode() {
             SslMode::Disable | SslMode::Prefer if settings.root_cert.is_none() => {
                 let verifier = Lenient { provider, chain: None };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))

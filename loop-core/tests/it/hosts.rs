@@ -166,7 +166,7 @@ async fn nothing_is_written_through_a_replica_that_could() {
         let replica = store.replica().unwrap();
         assert_eq!(replica.issues().get(&id).await.unwrap().id, id);
         assert!(matches!(replica.issues().delete(&id).await, Err(Error::ReadOnly { .. })), "{mode:?}");
-        assert!(replica.migrate().await.is_err(), "{mode:?}");
+        assert!(matches!(replica.migrate().await, Err(Error::ReadOnly { .. })), "{mode:?}");
         store.issues().get(&id).await.unwrap();
     }
 }
@@ -191,4 +191,31 @@ async fn a_host_that_says_nothing_does_not_take_the_time_of_the_next() {
     futures_util::try_join!(store.ping(), store.ping()).unwrap();
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     assert_eq!(line.connections(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_replica_that_is_promoted_meanwhile_is_not_written_to() {
+    let (mut primary, standby) = replicated(SYNCHRONOUS);
+    let urls = (url([&primary, &standby], "target_session_attrs=primary"), url([&primary, &standby], "target_session_attrs=standby"));
+    let store = LoopStore::builder(&urls.0).replica(&urls.1).pool_size(1).build().unwrap();
+    store.migrate().await.unwrap();
+    let id = issue(&store, "There").await.id;
+    let replica = store.replica().unwrap();
+    arrives(async || replica.issues().get(&id).await.map(drop)).await;
+    tokio::task::block_in_place(|| {
+        primary.kill();
+        standby.promote();
+    });
+    // On the very session that it had before.
+    assert!(!is_standby(&replica).await);
+    assert!(matches!(replica.issues().delete(&id).await, Err(Error::ReadOnly { .. })));
+    store.issues().get(&id).await.unwrap();
+}
+
+#[test]
+fn a_replica_is_no_primary() {
+    let url = "postgres://u@h/d";
+    let built = LoopStore::builder(url).replica("postgres://u@h/d?target_session_attrs=read-write").build();
+    assert!(matches!(built, Err(Error::Configuration { setting: "target_session_attrs", .. })));
 }

@@ -131,3 +131,46 @@ async fn each_statement_has_the_settings_of_a_session_of_its_own() {
         store.labels().delete(&label.id).await.unwrap();
     }
 }
+
+/// A pooler that forgets a session's settings and cannot be told by what the server reports, as newer ones that keep the style of intervals.
+fn unseen() -> (TestServer, PgBouncer) {
+    let mut server = TestServer::new();
+    server.start(&["intervalstyle=iso_8601"]);
+    let pooler = PgBouncer::start(&server, &["ignore_startup_parameters = extra_float_digits,options", "default_pool_size = 1"]);
+    (server, pooler)
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server and PgBouncer"]
+async fn a_schema_that_did_not_arrive_is_not_taken_for_another() {
+    let (_server, pooler) = unseen();
+    let builder = LoopStore::builder(&pooler.url()).statement_mode(StatementMode::Prepared);
+    let store = builder.schema("tenant_a").build().unwrap();
+    let error = store.migrate().await.unwrap_err();
+    assert!(matches!(error, Error::Configuration { setting: "statement mode", .. }), "{error:?}");
+    // Nothing of it is in the usual schema.
+    assert_eq!(LoopStore::connect(&pooler.url()).await.unwrap().migration_status().await.unwrap().version, None);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server and PgBouncer"]
+async fn what_was_written_is_not_reported_as_failed() {
+    let (server, pooler) = unseen();
+    let direct = LoopStore::connect(&server.url()).await.unwrap();
+    direct.migrate().await.unwrap();
+    let store = LoopStore::builder(&pooler.url()).statement_mode(StatementMode::Prepared).pool_size(1).build().unwrap();
+    store.ping().await.unwrap();
+    // Every name the driver will choose is another client's on the one connection there is.
+    let taken: Vec<_> = (0..3000).map(|number| format!("PREPARE s{number} AS SELECT 1")).collect();
+    let other = LoopStore::connect(&pooler.url()).await.unwrap();
+    let _ = other.raw("DEALLOCATE ALL").await;
+    other.raw(&taken.join("; ")).await.unwrap();
+    let mut told = 0;
+    for _ in 0..5 {
+        if store.issues().create(new_issue("Once")).await.is_ok() {
+            told += 1;
+        }
+    }
+    let there = direct.issues().list(&IssueFilter::default(), &everything()).await.unwrap().total;
+    assert_eq!(there, Some(told), "whoever is told that nothing was written writes it again");
+}

@@ -261,6 +261,10 @@ async fn a_configuration_of_one_s_own_decides_who_is_trusted() {
         refused(connect("127.0.0.1", mode, trusting(&tls.authority)).await, "host", "another host");
     }
     refused(connect("localhost", "sslmode=disable", trusting(&tls.authority)).await, "sslmode", "is disable");
+    // TLS is required then, so it may begin with it; without the configuration somebody has to say so.
+    let direct = tls.url("postgres", "localhost", "sslnegotiation=direct");
+    LoopStore::builder(&direct).tls_config(trusting(&tls.authority)).build().unwrap();
+    refused(encryption(LoopStore::connect(&direct).await).await, "sslnegotiation", "needs sslmode=require");
 }
 
 #[tokio::test]
