@@ -173,6 +173,10 @@ impl Error {
         Self::Invalid { field: field.into(), reason: reason.into() }
     }
 
+    pub(crate) fn configuration(setting: &'static str, reason: impl fmt::Display) -> Self {
+        Self::Configuration { setting, reason: reason.to_string() }
+    }
+
     pub(crate) fn unavailable(source: impl Into<Source>) -> Self {
         Self::Unavailable { source: source.into() }
     }
@@ -200,7 +204,7 @@ pub(crate) fn pooled(message: &str) -> Error {
         "statements that are prepared under a name do not work behind this transaction pooler ({message}); choose statements without names: \
          `StatementMode::Unnamed`, LOOP_STATEMENT_MODE=unnamed, or pgbouncer=true in the connection string"
     );
-    Error::Configuration { setting: "statement mode", reason }
+    Error::configuration("statement mode", reason)
 }
 
 /// Whether the connection broke, or the server has no time or room at the moment.

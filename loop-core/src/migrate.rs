@@ -48,6 +48,13 @@ pub struct MigrationStatus {
     pub known: i32,
 }
 
+impl MigrationStatus {
+    /// The version that was applied, where it is newer than any this library knows.
+    pub fn ahead(&self) -> Option<i32> {
+        self.version.filter(|version| *version > self.known)
+    }
+}
+
 impl LoopStore {
     /// Brings the schema to the version this library knows. Runs of several processes at once are safe: one applies, the others wait and
     /// find nothing left to do. All migrations of a run are applied, or none.

@@ -96,7 +96,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     } else {
         match opened.store.migration_status().await {
             Ok(status) if status.pending.is_empty() => {
-                if let Some(version) = status.version.filter(|version| *version > status.known) {
+                if let Some(version) = status.ahead() {
                     tracing::warn!(version, known = status.known, "the database is newer than this build");
                 }
             }

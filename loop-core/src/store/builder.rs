@@ -150,11 +150,12 @@ impl StoreBuilder {
     ///
     /// [`Error::Configuration`] when a setting cannot be used; it names the setting.
     pub fn check(&self) -> Result<(), Error> {
-        for text in self.replica.iter().chain([&self.connection_string]) {
-            let TlsSettings { mode: _, root_cert, system_roots: _, client_cert, client_key } = self.settings(text, false)?.tls;
+        let replica = self.replica.as_ref().map(|text| (text, true));
+        for (text, read_only) in replica.into_iter().chain([(&self.connection_string, false)]) {
+            let TlsSettings { mode: _, root_cert, system_roots: _, client_cert, client_key } = self.settings(text, read_only)?.tls;
             for (setting, file) in [("sslrootcert", root_cert), ("sslcert", client_cert), ("sslkey", client_key)] {
                 if let Some(Err(error)) = file.map(std::fs::File::open) {
-                    return Err(configuration(setting, &error.to_string()));
+                    return Err(Error::configuration(setting, error));
                 }
             }
         }
@@ -190,35 +191,36 @@ impl StoreBuilder {
         let schema = self.schema.clone().or(parsed.schema);
         let plain = |char: char| char.is_ascii_alphanumeric() || ['_', '-'].contains(&char);
         if schema.as_ref().is_some_and(|schema| schema.is_empty() || schema.len() > 63 || !schema.chars().all(plain)) {
-            return Err(configuration("schema", "must be 1 to 63 letters, digits, underscores and hyphens"));
+            return Err(Error::configuration("schema", "must be 1 to 63 letters, digits, underscores and hyphens"));
         }
         // What PostgreSQL counts in milliseconds, as an `int`; none at all would be no limit.
         if self.statement_timeout < Duration::from_millis(1) || i32::try_from(self.statement_timeout.as_millis()).is_err() {
-            return Err(configuration("statement timeout", "must be from a millisecond to 24 days"));
+            return Err(Error::configuration("statement timeout", "must be from a millisecond to 24 days"));
         }
         let pool_size = self.pool_size.or(parsed.pool_size).unwrap_or(self.default_pool_size);
         if pool_size == 0 {
-            return Err(configuration("pool size", "must be at least 1"));
+            return Err(Error::configuration("pool size", "must be at least 1"));
         }
         let mut config = parsed.config;
         if read_only && config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
-            return Err(configuration("target_session_attrs", "asks for the primary, in the connection string of a replica"));
+            return Err(Error::configuration("target_session_attrs", "asks for the primary, in the connection string of a replica"));
         }
         #[cfg(feature = "tls")]
         if self.tls_config.is_some() {
             if parsed.tls.mode() == SslMode::Disable {
-                return Err(configuration("sslmode", "is disable, and there is a configuration of TLS"));
+                return Err(Error::configuration("sslmode", "is disable, and there is a configuration of TLS"));
             }
             config.ssl_mode(SslMode::VerifyFull.driver());
         }
         if config.get_ssl_negotiation() == SslNegotiation::Direct && config.get_ssl_mode() == tokio_postgres::config::SslMode::Prefer {
             let reason = "direct begins with TLS, so it needs sslmode=require, verify-ca or verify-full";
-            return Err(configuration("sslnegotiation", reason));
+            return Err(Error::configuration("sslnegotiation", reason));
         }
         if config.get_application_name().is_none() {
             config.application_name("loop");
         }
-        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&self.connect_timeout));
+        let connect_timeout = *config.get_connect_timeout().unwrap_or(&self.connect_timeout);
+        config.connect_timeout(connect_timeout);
         // The driver's own two hours are longer than what is between here and there remembers a silent connection.
         if !parsed.keepalives_idle {
             config.keepalives_idle(KEEPALIVES_IDLE);
@@ -227,13 +229,14 @@ impl StoreBuilder {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(self.statement_timeout);
         }
-        Ok(Settings { config, tls: parsed.tls, mode, schema, pool_size, read_only, warnings: parsed.warnings })
+        Ok(Settings { config, connect_timeout, tls: parsed.tls, mode, schema, pool_size, read_only, warnings: parsed.warnings })
     }
 }
 
 /// The settings of one pool.
 struct Settings {
     config: tokio_postgres::Config,
+    connect_timeout: Duration,
     tls: TlsSettings,
     mode: StatementMode,
     schema: Option<String>,
@@ -264,9 +267,8 @@ impl Settings {
         let tls = builder.tls_config.clone().map_or_else(|| Tls::new(&self.tls), |config| Ok(Tls::with_config(config)))?;
         #[cfg(not(feature = "tls"))]
         let tls = Tls::new(&self.tls)?;
-        let connect_timeout = *self.config.get_connect_timeout().unwrap_or(&builder.connect_timeout);
         let session = own_session.then(|| Session { schema: self.schema.clone(), read_only: self.read_only });
-        let connector = Connector::new(&self.config, tls, connect_timeout, session);
+        let connector = Connector::new(&self.config, tls, self.connect_timeout, session);
         // The connector and the manager have limits of their own for all they do.
         let timeouts = Timeouts { wait: Some(builder.wait_timeout), create: None, recycle: None };
         let pool = Pool::builder(Manager::new(connector, builder.verify_after))
@@ -274,7 +276,7 @@ impl Settings {
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| configuration("pool", &error.to_string()))?;
+            .map_err(|error| Error::configuration("pool", error))?;
         Ok(Arc::new(Inner {
             pool,
             mode: self.mode,
@@ -307,8 +309,4 @@ impl Settings {
         }
         self.config.options(options);
     }
-}
-
-fn configuration(setting: &'static str, reason: &str) -> Error {
-    Error::Configuration { setting, reason: reason.to_owned() }
 }

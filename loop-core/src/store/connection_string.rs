@@ -81,8 +81,8 @@ const DRIVER_KEYS: &[&str] = &[
     "load_balance_hosts",
 ];
 
-fn unusable(reason: impl Into<String>) -> Error {
-    Error::Configuration { setting: "connection string", reason: reason.into() }
+fn unusable(reason: &str) -> Error {
+    Error::configuration("connection string", reason)
 }
 
 /// Reads a connection string, as a URL or as `key=value` pairs.

@@ -186,38 +186,30 @@ fn random(count: usize) -> usize {
 
 /// The host of a configuration that has one.
 fn name(config: &Config) -> String {
-    let host = match (config.get_hosts().first(), config.get_hostaddrs().first()) {
-        (Some(Host::Tcp(name)), _) => name.clone(),
+    let host = config.get_hosts().first().map_or_else(String::new, |host| match host {
+        Host::Tcp(name) => name.clone(),
         #[cfg(unix)]
-        (Some(Host::Unix(path)), _) => path.display().to_string(),
-        (None, Some(address)) => address.to_string(),
-        (None, None) => String::new(),
-    };
+        Host::Unix(path) => path.display().to_string(),
+    });
     format!("{host}:{}", config.get_ports().first().unwrap_or(&5432))
 }
 
 /// The configuration of each host by itself. The driver checks the numbers of hosts and ports while it connects, so what does not fit is
 /// left as it is, for the driver to say so.
 fn hosts(config: &Config) -> Vec<Config> {
+    // A connection string without a name of a host is refused before.
     let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
-    let count = names.len().max(addresses.len());
-    let fits = |given: usize| given == 0 || given == count;
-    if !fits(names.len()) || !fits(addresses.len()) || !(ports.len() <= 1 || ports.len() == count) {
+    if ![0, names.len()].contains(&addresses.len()) || ![0, 1, names.len()].contains(&ports.len()) {
         return vec![config.clone()];
     }
-    let one = |place: usize| {
+    let one = |(place, host): (usize, &Host)| {
         let mut one = without_hosts(config);
-        match names.get(place) {
-            Some(Host::Tcp(name)) => {
-                one.host(name);
-            }
+        match host {
+            Host::Tcp(name) => one.host(name),
+            // PostgreSQL has no TLS on these, whatever is asked for.
             #[cfg(unix)]
-            Some(Host::Unix(path)) => {
-                // PostgreSQL has no TLS on these, whatever is asked for.
-                one.host_path(path).ssl_mode(SslMode::Disable);
-            }
-            None => {}
-        }
+            Host::Unix(path) => one.host_path(path).ssl_mode(SslMode::Disable),
+        };
         if let Some(address) = addresses.get(place) {
             one.hostaddr(*address);
         }
@@ -226,7 +218,7 @@ fn hosts(config: &Config) -> Vec<Config> {
         }
         one
     };
-    (0..count).map(one).collect()
+    names.iter().enumerate().map(one).collect()
 }
 
 /// The same configuration without its hosts. The driver has no way to take them out.
@@ -271,7 +263,6 @@ fn without_hosts(config: &Config) -> Config {
 
 /// What keeps a connection from being made, and will in a moment too, is a setting; the rest is the database's state.
 fn explain(error: tokio_postgres::Error, host: &Config, own_session: bool) -> Error {
-    let configuration = |setting, reason: String| Error::Configuration { setting, reason };
     if let Some(db) = error.as_db_error() {
         let (code, message) = (db.code().code(), db.message());
         // PgBouncer names the parameter, RDS Proxy the option.
@@ -279,7 +270,7 @@ fn explain(error: tokio_postgres::Error, host: &Config, own_session: bool) -> Er
             if own_session {
                 return pooled(message);
             }
-            return configuration("connection string", format!("the pooler does not take its options: {message}"));
+            return Error::configuration("connection string", format!("the pooler does not take its options: {message}"));
         }
         // Who the user is and what it may connect to.
         let unknown = message.starts_with("no such ") || message.ends_with(" does not exist");
@@ -288,26 +279,23 @@ fn explain(error: tokio_postgres::Error, host: &Config, own_session: bool) -> Er
         let misspelt = [SqlState::UNDEFINED_OBJECT, SqlState::INVALID_PARAMETER_VALUE, SqlState::SYNTAX_ERROR].contains(db.code());
         // PgBouncer gives its own code to what the server said, too.
         if refused || misspelt || (*db.code() == SqlState::PROTOCOL_VIOLATION && unknown) {
-            return configuration("connection string", message.to_owned());
+            return Error::configuration("connection string", message);
         }
         return Error::unavailable(error);
     }
     if let Some((setting, reason)) = tls::complaint(&error) {
-        return configuration(setting, reason);
+        return Error::configuration(setting, reason);
     }
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
     // The driver keeps its kinds of errors to itself; only their texts tell them apart.
     match error.to_string().as_str() {
         "error performing TLS handshake" if cause == "server does not support TLS" => {
-            configuration("sslmode", "TLS is required, and the server does not offer it".to_owned())
+            Error::configuration("sslmode", "TLS is required, and the server does not offer it")
         }
         "error performing TLS handshake" if host.get_ssl_negotiation() == tokio_postgres::config::SslNegotiation::Direct => {
-            configuration("sslnegotiation", format!("the server did not take TLS directly, which needs PostgreSQL 17 ({cause})"))
+            Error::configuration("sslnegotiation", format!("the server did not take TLS directly, which needs PostgreSQL 17 ({cause})"))
         }
-        "error performing TLS handshake" if cause == "no hostname provided for TLS handshake" => {
-            configuration("host", "a server that is named by hostaddr alone cannot be verified".to_owned())
-        }
-        "authentication error" | "invalid configuration" => configuration("connection string", cause),
+        "authentication error" | "invalid configuration" => Error::configuration("connection string", cause),
         _ => Error::unavailable(error),
     }
 }

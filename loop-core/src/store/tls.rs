@@ -35,7 +35,7 @@ impl Tls {
     pub(crate) fn new(settings: &TlsSettings) -> Result<Self, Error> {
         let TlsSettings { mode: _, root_cert, system_roots: _, client_cert, client_key: _ } = settings;
         let wanted = settings.mode().driver() == tokio_postgres::config::SslMode::Require || root_cert.is_some() || client_cert.is_some();
-        if wanted { Err(unusable("sslmode", "this build has no TLS (feature `ring` or `aws-lc-rs`)")) } else { Ok(Self::Off) }
+        if wanted { Err(Error::configuration("sslmode", "this build has no TLS (feature `ring` or `aws-lc-rs`)")) } else { Ok(Self::Off) }
     }
 }
 
@@ -48,30 +48,32 @@ impl Tls {
         let Some(provider) = PROVIDER.map(|provider| Arc::new(provider())) else {
             return match settings.mode() {
                 SslMode::Prefer => Ok(Self::Off),
-                _ => Err(unusable("sslmode", "this build has no cryptography (feature `ring` or `aws-lc-rs`)")),
+                _ => Err(Error::configuration("sslmode", "this build has no cryptography (feature `ring` or `aws-lc-rs`)")),
             };
         };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| unusable("sslmode", error))?;
-        let builder = match settings.mode() {
-            SslMode::Disable | SslMode::Prefer if settings.root_cert.is_none() => {
+            .map_err(|error| Error::configuration("sslmode", error))?;
+        let builder = match (settings.mode(), &settings.root_cert) {
+            (SslMode::Prefer, None) => {
                 let verifier = Lenient { provider, chain: None };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
-            SslMode::VerifyCa => {
+            (SslMode::VerifyCa, _) => {
                 let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(settings)?), Arc::clone(&provider))
                     .build()
-                    .map_err(|error| unusable("sslrootcert", error))?;
+                    .map_err(|error| Error::configuration("sslrootcert", error))?;
                 let verifier = Lenient { provider, chain: Some(chain) };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
-            SslMode::Disable | SslMode::Prefer | SslMode::VerifyFull => builder.with_root_certificates(roots(settings)?),
+            _ => builder.with_root_certificates(roots(settings)?),
         };
         let config = match (&settings.client_cert, &settings.client_key) {
             (Some(cert), Some(key)) => {
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("sslkey", error))?;
-                builder.with_client_auth_cert(certificates("sslcert", cert)?, key).map_err(|error| unusable("sslcert", error))?
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| Error::configuration("sslkey", error))?;
+                builder
+                    .with_client_auth_cert(certificates("sslcert", cert)?, key)
+                    .map_err(|error| Error::configuration("sslcert", error))?
             }
             _ => builder.with_no_client_auth(),
         };
@@ -89,7 +91,7 @@ impl Tls {
 }
 
 impl Tls {
-    /// Opens a connection. What serves it is handed back as a future, which must be polled as long as the client is in use.
+    /// Opens a connection, which a task of its own serves from then on.
     pub(crate) async fn connect(&self, config: &Config) -> Result<Opened, tokio_postgres::Error> {
         match self {
             Self::Off => config.connect(NoTls).await.map(Opened::new),
@@ -153,12 +155,12 @@ fn roots(settings: &TlsSettings) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = &settings.root_cert {
         for certificate in certificates("sslrootcert", file)? {
-            roots.add(certificate).map_err(|error| unusable("sslrootcert", error))?;
+            roots.add(certificate).map_err(|error| Error::configuration("sslrootcert", error))?;
         }
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(unusable("sslrootcert", "the platform has no root certificates; name a file of them"));
+            return Err(Error::configuration("sslrootcert", "the platform has no root certificates; name a file of them"));
         }
     }
     Ok(roots)
@@ -167,12 +169,8 @@ fn roots(settings: &TlsSettings) -> Result<RootCertStore, Error> {
 #[cfg(feature = "tls")]
 fn certificates(setting: &'static str, file: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| unusable(setting, error))?;
-    if certificates.is_empty() { Err(unusable(setting, "the file holds no certificate")) } else { Ok(certificates) }
-}
-
-fn unusable(setting: &'static str, reason: impl std::fmt::Display) -> Error {
-    Error::Configuration { setting, reason: reason.to_string() }
+    let certificates = read.map_err(|error| Error::configuration(setting, error))?;
+    if certificates.is_empty() { Err(Error::configuration(setting, "the file holds no certificate")) } else { Ok(certificates) }
 }
 
 /// A verifier that asks for less than rustls does.

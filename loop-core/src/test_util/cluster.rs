@@ -142,16 +142,18 @@ impl TestServer {
 
     /// Ends the server at once, as a crash does: nothing is said to anybody, and nothing written any more.
     pub fn kill(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
-        // The postmaster's children end when they notice that it is gone; until then they hold its memory, and a new start would fail.
-        self.signal("-QUIT", process.id());
-        let _ = process.wait();
+        // Not the postmaster alone: its children would hold its memory until they notice, and a new start would fail.
+        self.end("-QUIT");
     }
 
     /// Stops the server as it is told to be stopped: whoever is connected is told so.
     pub fn stop(&mut self) {
+        self.end("-INT");
+    }
+
+    fn end(&mut self, signal: &str) {
         let Some(mut process) = self.process.take() else { return };
-        self.signal("-INT", process.id());
+        let _ = Command::new("kill").arg(signal).arg(process.id().to_string()).status();
         let _ = process.wait();
     }
 
@@ -163,11 +165,6 @@ impl TestServer {
     pub fn promote(&self) {
         let promoted = self.command("pg_ctl").args(["promote", "-w", "-D"]).arg(self.data_dir()).output();
         assert!(promoted.is_ok_and(|output| output.status.success()), "the standby was not promoted");
-    }
-
-    #[expect(clippy::unused_self, reason = "it is this server's process that is meant")]
-    fn signal(&self, signal: &str, pid: u32) {
-        let _ = Command::new("kill").arg(signal).arg(pid.to_string()).status();
     }
 
     /// Writes a file into the data directory, for the server's eyes only.

@@ -1,8 +1,8 @@
 //! Databases for tests: every [`TestDb`] is a database of its own, on whatever PostgreSQL there is.
 //!
 //! `LOOP_TEST_DATABASE` chooses: `postgres` is a real server, `pgbouncer` a throwaway one behind a PgBouncer in transaction mode, `embedded`
-//! the one inside the process. Unset, it is the server at `LOOP_TEST_DATABASE_URL`, else a throwaway server of the PostgreSQL that is installed, else the embedded one. A choice that cannot be
-//! had panics: a test never passes because there was nothing to test on.
+//! the one inside the process. Unset, it is the server at `LOOP_TEST_DATABASE_URL`, else a throwaway server of the PostgreSQL that is
+//! installed, else the embedded one. A choice that cannot be had panics: a test never passes because there was nothing to test on.
 
 mod choice;
 mod cluster;

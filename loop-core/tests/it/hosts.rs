@@ -216,6 +216,7 @@ async fn a_replica_that_is_promoted_meanwhile_is_not_written_to() {
 #[test]
 fn a_replica_is_no_primary() {
     let url = "postgres://u@h/d";
-    let built = LoopStore::builder(url).replica("postgres://u@h/d?target_session_attrs=read-write").build();
-    assert!(matches!(built, Err(Error::Configuration { setting: "target_session_attrs", .. })));
+    let builder = LoopStore::builder(url).replica("postgres://u@h/d?target_session_attrs=read-write");
+    assert!(matches!(builder.check(), Err(Error::Configuration { setting: "target_session_attrs", .. })));
+    assert!(matches!(builder.build(), Err(Error::Configuration { setting: "target_session_attrs", .. })));
 }

@@ -26,7 +26,7 @@ async fn ready(State(state): State<AppState>) -> Answer<Value> {
     }
     let mut report = report();
     report["schemaVersion"] = json!(status.version);
-    if let Some(version) = status.version.filter(|version| *version > status.known) {
+    if let Some(version) = status.ahead() {
         report["warning"] = json!(format!("The database is at version {version}, and this build knows none after {}", status.known));
     }
     answer(report)
