@@ -14,6 +14,7 @@ pub enum Entity {
     ApiKey,
     Comment,
     Goal,
+    IdempotencyKey,
     Issue,
     Label,
     Migration,
@@ -32,6 +33,7 @@ impl Entity {
             Self::ApiKey => "API key",
             Self::Comment => "comment",
             Self::Goal => "goal",
+            Self::IdempotencyKey => "idempotency key",
             Self::Issue => "issue",
             Self::Label => "label",
             Self::Migration => "migration",
@@ -72,6 +74,12 @@ pub enum Error {
         entity: Entity,
         /// The constraint that refused it, such as `labels_name_key`.
         constraint: &'static str,
+    },
+    /// The row is not at a revision that the change was meant for: somebody else changed it meanwhile.
+    #[error("{entity} was changed meanwhile")]
+    Stale {
+        /// What was to be changed.
+        entity: Entity,
     },
     /// Fields refer to rows that do not exist, are deleted, or are outside the store's scope.
     #[error("{entity} refers to something unknown in {}", fields.join(", "))]

@@ -22,7 +22,7 @@ pub enum InvalidText {
     Form(&'static str),
 }
 
-fn check(text: &str, length: RangeInclusive<usize>) -> Result<(), InvalidText> {
+pub(crate) fn check(text: &str, length: RangeInclusive<usize>) -> Result<(), InvalidText> {
     if text.contains('\0') {
         return Err(InvalidText::Nul);
     }

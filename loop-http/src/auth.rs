@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::{Extensions, HeaderMap, header, request::Parts};
-use loop_core::{LoopStore, PlaintextKey, Role};
+use loop_core::{Actor, ApiKeyId, LoopStore, PlaintextKey, Role};
 
 use crate::{error::ApiError, extract::single, state::AppState};
 
@@ -16,24 +16,23 @@ pub(crate) struct Reader(pub(crate) LoopStore);
 pub(crate) struct Writer(pub(crate) LoopStore);
 
 /// A caller who may manage keys.
-pub(crate) struct Admin {
-    pub(crate) store: LoopStore,
-    address: Option<IpAddr>,
-    state: AppState,
-}
+pub(crate) struct Admin(pub(crate) LoopStore);
 
-impl Admin {
-    /// Counts the making of a key against the caller's limit.
-    pub(crate) fn may_create_key(&self) -> Result<(), ApiError> {
-        self.state.limits().key_creation(self.address)
-    }
+/// A caller of any role.
+pub(crate) struct Caller {
+    /// What it may see, and in whose name it writes.
+    pub(crate) store: LoopStore,
+    /// Its key.
+    pub(crate) key: ApiKeyId,
+    /// Its key's text.
+    pub(crate) secret: PlaintextKey,
 }
 
 impl FromRequestParts<AppState> for Reader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        authenticate(parts, state, Role::Read).await.map(Self)
+        authenticate(parts, state, Role::Read).await.map(|caller| Self(caller.store))
     }
 }
 
@@ -41,7 +40,7 @@ impl FromRequestParts<AppState> for Writer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        authenticate(parts, state, Role::Write).await.map(Self)
+        authenticate(parts, state, Role::Write).await.map(|caller| Self(caller.store))
     }
 }
 
@@ -49,30 +48,28 @@ impl FromRequestParts<AppState> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let store = authenticate(parts, state, Role::Admin).await?;
-        Ok(Self { store, address: client_address(&parts.extensions), state: state.clone() })
+        authenticate(parts, state, Role::Admin).await.map(|caller| Self(caller.store))
     }
 }
 
-/// The store within what the request's key may see, if its role allows what is needed.
-async fn authenticate(parts: &Parts, state: &AppState, needed: Role) -> Result<LoopStore, ApiError> {
+/// Who bears the request's key, if its role allows what is needed.
+pub(crate) async fn authenticate(parts: &Parts, state: &AppState, needed: Role) -> Result<Caller, ApiError> {
     const MISSING: &str = "Missing or malformed Authorization header";
     let token = bearer(&parts.headers).ok_or_else(|| ApiError::bearer_required(MISSING))?;
     let key = match PlaintextKey::parse(token) {
-        Some(plaintext) => state.store().api_keys().authenticate(&plaintext).await?,
+        Some(secret) => state.store().api_keys().authenticate(&secret).await?.zip(Some(secret)),
         None => None,
     };
-    let Some(key) = key else {
+    let Some((key, secret)) = key else {
         state.limits().failed_authentication(client_address(&parts.extensions))?;
         return Err(ApiError::bearer_required("Invalid or inactive API key"));
     };
     if !key.role.allows(needed) {
         return Err(ApiError::forbidden(format!("This needs a key with the role {needed}, and this one has the role {}", key.role)));
     }
-    Ok(match key.project_id {
-        Some(project) => state.store().within(project),
-        None => state.store().clone(),
-    })
+    let store = state.store().acting(&Actor::key(&key.id));
+    let store = key.project_id.map_or_else(|| store.clone(), |project| store.within(project));
+    Ok(Caller { store, key: key.id, secret })
 }
 
 /// The token of the one `Authorization: Bearer` header.

@@ -50,6 +50,8 @@ pub struct Database {
     pub statement_mode: Option<StatementMode>,
     /// The schema the tables are in (`LOOP_SCHEMA`).
     pub schema: Option<String>,
+    /// The sources whose signals each open an issue of their own (`LOOP_UNGROUPED_SOURCES`).
+    pub ungrouped_sources: Vec<String>,
 }
 
 impl fmt::Debug for Database {
@@ -71,7 +73,7 @@ impl Database {
 
     /// The settings of a store over the database that the connection string names.
     pub fn builder(&self, url: &str) -> StoreBuilder {
-        let mut builder = LoopStore::builder(url);
+        let mut builder = LoopStore::builder(url).ungrouped_sources(&self.ungrouped_sources);
         if let Some(size) = self.pool_size {
             builder = builder.pool_size(size);
         }
@@ -185,6 +187,11 @@ impl Config {
                     let plain = text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
                     plain.then(|| text.to_owned())
                 }),
+                ungrouped_sources: reader
+                    .check("LOOP_UNGROUPED_SOURCES", "sources such as github with commas between them", |text| {
+                        text.split(',').map(|source| Some(source.trim().to_owned()).filter(|source| !source.is_empty())).collect()
+                    })
+                    .unwrap_or_default(),
             },
             host: reader.parse("LOOP_HOST", "an IP address such as 127.0.0.1 or 0.0.0.0").unwrap_or(IpAddr::from([127, 0, 0, 1])),
             port: reader.parse("PORT", "a port number from 0 to 65535").unwrap_or(5667),

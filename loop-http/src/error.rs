@@ -160,6 +160,11 @@ impl ApiError {
         Self::unavailable("timeout", "The request took too long").retry_after(RETRY_AFTER_SECONDS)
     }
 
+    /// A twin of the request is under way.
+    pub(crate) fn in_progress() -> Self {
+        Self::new(StatusCode::CONFLICT, "in_progress", "A request with this Idempotency-Key is under way").retry_after(1)
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error")
     }
@@ -205,6 +210,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound { entity, .. } => Self::not_found(entity),
+            Error::Stale { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", error.to_string()),
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
             Error::InvalidReference { fields, .. } => {
                 let mut details = Details::default();
@@ -222,6 +228,13 @@ impl From<Error> for ApiError {
                 Self::internal().because(error)
             }
         }
+    }
+}
+
+/// What cannot fail has nothing to say.
+impl From<std::convert::Infallible> for ApiError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
     }
 }
 

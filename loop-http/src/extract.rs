@@ -24,50 +24,48 @@ const BODY_LIMIT: usize = 1 << 20;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A JSON body of the form `T`.
+/// What the body of a request becomes.
+pub(crate) trait FromBody: Sized {
+    /// Reads the whole body.
+    fn from_body(headers: &HeaderMap, body: Bytes) -> Result<Self, ApiError>;
+}
+
+/// A JSON object, which must say that it is one.
+impl<T: FromFields> FromBody for T {
+    fn from_body(headers: &HeaderMap, body: Bytes) -> Result<Self, ApiError> {
+        fields::read(&json_text(headers, body)?)
+    }
+}
+
+/// A JSON object that may be left out altogether.
+impl<T: FromFields> FromBody for Option<T> {
+    fn from_body(headers: &HeaderMap, body: Bytes) -> Result<Self, ApiError> {
+        if body.is_empty() { Ok(None) } else { T::from_body(headers, body).map(Some) }
+    }
+}
+
+/// Nothing is asked of the body.
+impl FromBody for () {
+    fn from_body(_: &HeaderMap, _: Bytes) -> Result<Self, ApiError> {
+        Ok(())
+    }
+}
+
+/// A body of the form `T`.
 pub(crate) struct Input<T>(pub(crate) T);
 
-impl<T: FromFields> FromRequest<AppState> for Input<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
-        fields::read(json_body(request).await?.text()).map(Self)
-    }
-}
-
-/// A body that is one JSON value.
-pub(crate) struct JsonBody(String);
-
-impl JsonBody {
-    /// The JSON text.
-    pub(crate) fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The body of a request, which must be JSON and say so.
-pub(crate) async fn json_body(request: Request) -> Result<JsonBody, ApiError> {
-    let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, BODY_LIMIT, |_| Ok(())).await?;
-    require_json(&parts.headers)?;
-    json_text(body)
-}
-
-/// A JSON body that may be left out altogether.
-pub(crate) struct OptionalInput<T>(pub(crate) Option<T>);
-
-impl<T: FromFields> FromRequest<AppState> for OptionalInput<T> {
+impl<T: FromBody> FromRequest<AppState> for Input<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let body = read_body(&parts.headers, body, BODY_LIMIT, |_| Ok(())).await?;
-        if body.is_empty() {
-            return Ok(Self(None));
-        }
-        require_json(&parts.headers)?;
-        fields::read(json_text(body)?.text()).map(|value| Self(Some(value)))
+        T::from_body(&parts.headers, api_body(&parts.headers, body).await?).map(Self)
     }
+}
+
+/// The whole body of a request to the API.
+pub(crate) async fn api_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    read_body(headers, body, BODY_LIMIT, |_| Ok(())).await
 }
 
 /// The one value of a header: which of two another party believes cannot be known.
@@ -82,11 +80,13 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(ApiError::unsupported_media_type("application/json")) }
 }
 
-fn json_text(body: Bytes) -> Result<JsonBody, ApiError> {
+/// The text of a body that is one JSON value, and says so.
+pub(crate) fn json_text(headers: &HeaderMap, body: Bytes) -> Result<String, ApiError> {
+    require_json(headers)?;
     // The only holder of the bytes gives them up without copying them.
     let text = String::from_utf8(body.into()).map_err(|_| ApiError::bad_request("invalid_json", "The body is not UTF-8"))?;
     check_syntax(&text).map_err(|error| ApiError::bad_request("invalid_json", format!("The body is not JSON: {error}")))?;
-    Ok(JsonBody(text))
+    Ok(text)
 }
 
 /// The whole body, if it is not larger than `limit` bytes. `grow` is told of each piece's size before it is kept, and may refuse it.

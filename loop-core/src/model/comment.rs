@@ -24,6 +24,8 @@ pub struct Comment {
     pub updated_at: Timestamp,
     /// When it was deleted. Lists keep the place of a deleted comment that still has replies.
     pub deleted_at: Option<Timestamp>,
+    /// Counted up by every change.
+    pub revision: i64,
 }
 
 /// A comment with the replies to it, the oldest first.

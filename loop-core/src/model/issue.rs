@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::enumeration;
-use crate::{Body, IssueId, JsonObject, Label, LabelId, Patch, Project, ProjectId, RelationView, Search, Text, Timestamp, Title};
+use crate::{Body, IssueId, JsonObject, Label, LabelId, Patch, Project, ProjectId, RelationView, Search, Severity, Text, Timestamp, Title};
 
 enumeration! {
     /// What an issue is: ordinary work, or a part of the loop itself.
@@ -191,6 +191,14 @@ pub struct Issue {
     pub updated_at: Timestamp,
     /// When it was deleted. Only an answer about a redelivered signal shows deleted issues.
     pub deleted_at: Option<Timestamp>,
+    /// How many signals arrived for it.
+    pub signal_count: i32,
+    /// The highest severity among them.
+    pub signal_severity: Option<Severity>,
+    /// When the last of them arrived.
+    pub last_signal_at: Option<Timestamp>,
+    /// Counted up by every change, but not by signals that arrive.
+    pub revision: i64,
 }
 
 /// An issue with everything around it, read in one round trip.

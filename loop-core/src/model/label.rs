@@ -18,6 +18,8 @@ pub struct Label {
     pub updated_at: Timestamp,
     /// When it was deleted: always `None` in what the store answers.
     pub deleted_at: Option<Timestamp>,
+    /// Counted up by every change.
+    pub revision: i64,
 }
 
 /// What creates a label.

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod comment;
+mod event;
 mod goal;
 mod issue;
 mod label;
@@ -12,6 +13,7 @@ mod signal;
 
 pub use api_key::*;
 pub use comment::*;
+pub use event::*;
 pub use goal::*;
 pub use issue::*;
 pub use label::*;

@@ -55,6 +55,8 @@ pub struct Project {
     pub updated_at: Timestamp,
     /// When it was deleted: always `None` in what the store answers.
     pub deleted_at: Option<Timestamp>,
+    /// Counted up by every change.
+    pub revision: i64,
 }
 
 /// A project with its goal and how many issues it has.

@@ -92,6 +92,8 @@ pub struct PromptTemplate {
     pub updated_at: Timestamp,
     /// When it was deleted: always `None` in what the store answers.
     pub deleted_at: Option<Timestamp>,
+    /// Counted up by every change.
+    pub revision: i64,
 }
 
 /// A template with the version in use.

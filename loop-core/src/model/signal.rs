@@ -57,6 +57,8 @@ pub struct Signal {
     pub updated_at: Timestamp,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
+    /// What it is about, if anybody said so.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// What arrived with a signal.
@@ -84,8 +86,7 @@ impl DeliveryKey {
 
     /// The key of a delivery without a name: the SHA-256 of its body.
     pub fn of_body(body: &[u8]) -> Self {
-        use sha2::Digest as _;
-        Self(format!("sha256:{}", hex::encode(sha2::Sha256::digest(body))))
+        Self(sha256(body))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -99,7 +100,51 @@ impl fmt::Debug for DeliveryKey {
     }
 }
 
-/// What creates a signal, and with it the issue it becomes.
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)))
+}
+
+/// What a signal is about, in its source's own words. Signals of one source, project and fingerprint gather in one issue for as long as that is
+/// neither resolved nor closed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// The most characters it has, since it is indexed.
+    pub const MAX_CHARS: usize = 200;
+
+    /// The fingerprint made of these words. What is too long is kept as its SHA-256.
+    pub(crate) fn of(words: &[&str]) -> Self {
+        let text = words.join(" ").replace('\0', "");
+        if text.chars().count() <= Self::MAX_CHARS { Self(text) } else { Self(sha256(text.as_bytes())) }
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for Fingerprint {
+    type Err = crate::InvalidText;
+
+    fn from_str(text: &str) -> Result<Self, crate::InvalidText> {
+        crate::text::check(text, 1..=Self::MAX_CHARS).map(|()| Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+sql_text!(Fingerprint, |value| &value.0, |text| text.parse::<Fingerprint>());
+
+/// What creates a signal, and with it the issue it becomes, unless there is one for it already.
 #[derive(Debug, Clone)]
 pub struct NewSignal {
     /// What it comes from.
@@ -120,6 +165,8 @@ pub struct NewSignal {
     pub title: Title,
     /// What makes a second arrival of the same delivery create nothing. Keys of different sources do not meet.
     pub delivery: Option<DeliveryKey>,
+    /// What it is about: with one that is known already, it goes to the issue that is there, and opens no other.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 impl NewSignal {
@@ -129,7 +176,18 @@ impl NewSignal {
         let words = Part::of(&payload).fields(["message", "title"]);
         let message = words.iter().filter_map(|word| word.string()).find(|text| !text.is_empty());
         let title = Title::cut(&format!("[{source}] {kind}: {}", message.as_deref().unwrap_or(kind.as_str())), "Signal");
-        Self { source, source_id: None, kind, severity, payload, tags: Vec::new(), project_id: None, title, delivery: None }
+        Self {
+            source,
+            source_id: None,
+            kind,
+            severity,
+            payload,
+            tags: Vec::new(),
+            project_id: None,
+            title,
+            delivery: None,
+            fingerprint: None,
+        }
     }
 }
 
@@ -143,6 +201,9 @@ pub struct Ingested {
     /// Whether this was a redelivery: nothing was created, and the two are those of the first delivery.
     #[serde(skip)]
     pub redelivered: bool,
+    /// Whether it went to an issue that was there already.
+    #[serde(skip)]
+    pub attached: bool,
 }
 
 /// Which signals a list holds: those that match everything that is set.

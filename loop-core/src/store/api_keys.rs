@@ -1,12 +1,11 @@
 use std::time::Duration;
 
-use postgres_types::{FromSql, IsNull, ToSql, Type};
 use subtle::ConstantTimeEq as _;
 use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, NEWEST, Param, Statement, Within, params},
+    sql::{self, Columns, Composed, NEWEST, Statement, Within, params},
 };
 use crate::{ApiKey, ApiKeyId, Entity, Error, IssuedKey, NewApiKey, Page, PageRequest, PlaintextKey};
 
@@ -92,37 +91,6 @@ const fn key(sql: &'static str) -> Statement {
     Statement::new(Entity::ApiKey, sql)
 }
 
-/// The SHA-256 of a key, as `bytea`.
-#[derive(Debug)]
-struct Hash([u8; 32]);
-
-impl ToSql for Hash {
-    fn to_sql(&self, ty: &Type, out: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        self.0.as_slice().to_sql(ty, out)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::BYTEA
-    }
-
-    postgres_types::to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Hash {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(raw.try_into()?))
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::BYTEA
-    }
-}
-
-impl Param for Hash {
-    const TYPE: Type = Type::BYTEA;
-    const ARRAY: Type = Type::BYTEA_ARRAY;
-}
-
 fn read(columns: &mut Columns<'_>) -> Result<ApiKey, Error> {
     Ok(ApiKey {
         id: columns.next()?,
@@ -176,7 +144,8 @@ impl ApiKeys<'_> {
         let id = ApiKeyId::new();
         let plaintext = PlaintextKey::generate()?;
         let project_id = project_id.as_ref().or(self.on.scope);
-        let parameters: &[_] = params![id, name, plaintext.prefix(), Hash(plaintext.hash()), role, project_id, expires_at];
+        let hash = plaintext.hash();
+        let parameters: &[_] = params![id, name, plaintext.prefix(), hash.as_slice(), role, project_id, expires_at];
         let row = self.on.one(CREATE, parameters).await?;
         Ok(IssuedKey { key: sql::written(&row, Entity::ApiKey, "api_keys", &id, read)?, plaintext })
     }
@@ -185,10 +154,10 @@ impl ApiKeys<'_> {
     /// key as used, once a minute.
     pub async fn authenticate(&self, plaintext: &PlaintextKey) -> Result<Option<ApiKey>, Error> {
         let hash = plaintext.hash();
-        let Some(row) = self.on.opt(AUTHENTICATE, params![Hash(hash)]).await? else { return Ok(None) };
+        let Some(row) = self.on.opt(AUTHENTICATE, params![hash.as_slice()]).await? else { return Ok(None) };
         let mut columns = Columns::of(&row, "api_keys");
         let key = read(&mut columns)?;
-        let Hash(stored) = columns.next()?;
+        let stored: &[u8] = columns.next()?;
         if !bool::from(stored.ct_eq(&hash)) {
             return Ok(None);
         }
@@ -209,7 +178,8 @@ impl ApiKeys<'_> {
     pub async fn rotate(&self, id: &ApiKeyId, grace: Duration) -> Result<IssuedKey, Error> {
         let plaintext = PlaintextKey::generate()?;
         let grace = grace.min(LONGEST_GRACE).as_secs_f64();
-        let parameters: &[_] = params![id, plaintext.prefix(), Hash(plaintext.hash()), grace];
+        let hash = plaintext.hash();
+        let parameters: &[_] = params![id, plaintext.prefix(), hash.as_slice(), grace];
         let row = self.on.opt(ROTATE, parameters).await?;
         let key = read_row(&row.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)?;
         Ok(IssuedKey { key, plaintext })

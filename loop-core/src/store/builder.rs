@@ -12,7 +12,7 @@ use super::{
     pool::{Manager, Pool},
     tls::Tls,
 };
-use crate::Error;
+use crate::{Actor, Error};
 
 /// How statements travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub struct StoreBuilder {
     wait_timeout: Duration,
     statement_timeout: Duration,
     verify_after: Duration,
+    ungrouped_sources: Vec<String>,
     #[cfg(feature = "tls")]
     tls_config: Option<rustls::ClientConfig>,
 }
@@ -71,6 +72,7 @@ impl StoreBuilder {
             wait_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             verify_after: Duration::from_secs(1),
+            ungrouped_sources: Vec::new(),
             #[cfg(feature = "tls")]
             tls_config: None,
         }
@@ -127,6 +129,13 @@ impl StoreBuilder {
         self
     }
 
+    /// Has every signal of these sources open an issue of its own, whatever fingerprint it has. Without, signals of one fingerprint go to one
+    /// issue until that is resolved or closed.
+    pub fn ungrouped_sources(mut self, sources: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.ungrouped_sources = sources.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// How long a connection may have been idle before it is asked whether it still works, and replaced if it does not answer within a
     /// second: 1 second unless said otherwise. The question is a round trip. A function that may be frozen between any two requests asks
     /// sooner than a server.
@@ -170,7 +179,7 @@ impl StoreBuilder {
     pub fn build(self) -> Result<LoopStore, Error> {
         let replica = self.replica.as_deref().map(|text| self.settings(text, true)?.open(&self, None)).transpose()?;
         let inner = self.settings(&self.connection_string, false)?.open(&self, replica)?;
-        Ok(LoopStore { inner, scope: None })
+        Ok(LoopStore { inner, scope: None, actor: Arc::new(Actor::app(None).to_string()) })
     }
 
     /// Makes the store, and makes sure that the database answers.
@@ -286,6 +295,7 @@ impl Settings {
             begin,
             read_only: self.read_only,
             replica,
+            ungrouped_sources: builder.ungrouped_sources.clone(),
             migrating: tokio::sync::Mutex::new(()),
         }))
     }

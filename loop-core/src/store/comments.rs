@@ -13,7 +13,7 @@ use crate::{Comment, CommentId, CommentPatch, CommentThread, Entity, Error, Issu
 macro_rules! comment_columns {
     () => {
         "t.id, CASE WHEN t.deleted_at IS NULL THEN t.body ELSE '' END AS body, t.issue_id, t.author_name, t.author_type::text, t.parent_id, \
-         t.created_at, t.updated_at, t.deleted_at"
+         t.created_at, t.updated_at, t.deleted_at, t.revision"
     };
 }
 
@@ -53,14 +53,14 @@ WITH parent AS (
 SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
-const UPDATE: Target =
-    Target { entity: Entity::Comment, name: "comments.update", table: "comments", row: comment_row!(), columns: comment_columns!() };
-
-const DELETE: Statement = comment(concat!(
-    "-- comments.delete\nUPDATE comments AS t SET deleted_at = now(), updated_at = now() WHERE ",
-    comment_row!(),
-    " RETURNING t.id"
-));
+const UPDATE: Target = Target {
+    entity: Entity::Comment,
+    name: "comments",
+    table: "comments",
+    row: comment_row!(),
+    columns: comment_columns!(),
+    recorded: false,
+};
 
 const THREADS: Statement = comment(concat!("-- comments.threads\nSELECT ", comment_columns!(), threads!()));
 
@@ -78,7 +78,7 @@ const OLDEST: Order =
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, DELETE, THREADS, COUNT, REPLIES];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, THREADS, COUNT, REPLIES];
 
 const fn comment(sql: &'static str) -> Statement {
     Statement::new(Entity::Comment, sql)
@@ -95,6 +95,7 @@ fn read(columns: &mut Columns<'_>) -> Result<Comment, Error> {
         created_at: columns.next()?,
         updated_at: columns.next()?,
         deleted_at: columns.next()?,
+        revision: columns.next()?,
     })
 }
 
@@ -176,7 +177,7 @@ impl Comments<'_> {
     ///
     /// [`Error::NotFound`] when there is none, or its issue is deleted.
     pub async fn delete(&self, id: &CommentId) -> Result<(), Error> {
-        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Comment, id))
+        sql::delete(self.on, UPDATE, id).await
     }
 }
 

@@ -25,11 +25,15 @@ use crate::{Entity, Error, ProjectId, error::TimedOut};
 /// combinations of filters and fields, and each that is prepared takes memory here and in the server for as long as the connection lives.
 const MAX_PREPARED: usize = 256;
 
-/// What a handle runs its statements on, and within which project. Every handle has one and can run nothing past it.
+/// What a handle runs its statements on, within which project, and for whom. Every handle has one and can run nothing past it.
 #[derive(Clone, Copy)]
 pub(crate) struct Executor<'a> {
     pub(crate) on: On<'a>,
     pub(crate) scope: Option<&'a ProjectId>,
+    /// Who acts, as the history is told.
+    pub(crate) actor: &'a String,
+    /// The revisions that a change is meant for, if not for any.
+    pub(crate) expected: Option<&'a Vec<i64>>,
 }
 
 /// A pool, or one transaction.
@@ -40,6 +44,14 @@ pub(crate) enum On<'a> {
 }
 
 impl<'a> Executor<'a> {
+    /// The sources whose signals each open an issue of their own.
+    pub(crate) fn ungrouped_sources(&self) -> &'a [String] {
+        match self.on {
+            On::Pool(inner) => &inner.ungrouped_sources,
+            On::Tx(tx) => &tx.inner.ungrouped_sources,
+        }
+    }
+
     /// A connection for several statements: those polled together travel together, in one round trip.
     pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
         let place = match self.on {

@@ -9,7 +9,7 @@ use crate::{Entity, Error, Goal, GoalFilter, GoalId, GoalPatch, NewGoal, Page, P
 macro_rules! goal_columns {
     () => {
         "t.id, t.title, t.description, t.metric, t.target_value, t.current_value, t.unit, t.status::text, t.project_id, t.created_at, \
-         t.updated_at, t.deleted_at"
+         t.updated_at, t.deleted_at, t.revision"
     };
 }
 
@@ -44,10 +44,8 @@ WITH checked AS (
 SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
-const UPDATE: Target = Target { entity: Entity::Goal, name: "goals.update", table: "goals", row: goal_row!(), columns: goal_columns!() };
-
-const DELETE: Statement =
-    goal(concat!("-- goals.delete\nUPDATE goals AS t SET deleted_at = now(), updated_at = now() WHERE ", goal_row!(), " RETURNING t.id"));
+const UPDATE: Target =
+    Target { entity: Entity::Goal, name: "goals", table: "goals", row: goal_row!(), columns: goal_columns!(), recorded: false };
 
 const LIST: Statement = goal(concat!("-- goals.list\nSELECT ", goal_columns!(), " FROM goals AS t WHERE t.deleted_at IS NULL"));
 
@@ -55,7 +53,7 @@ const COUNT: Statement = goal("-- goals.count\nSELECT count(*) FROM goals AS t W
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_PROJECT, CREATE, DELETE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_PROJECT, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.project_id = $1");
 
@@ -77,6 +75,7 @@ fn read(columns: &mut Columns<'_>) -> Result<Goal, Error> {
         created_at: columns.next()?,
         updated_at: columns.next()?,
         deleted_at: columns.next()?,
+        revision: columns.next()?,
     })
 }
 
@@ -153,6 +152,6 @@ impl Goals<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, id: &GoalId) -> Result<(), Error> {
-        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Goal, id))
+        sql::delete(self.on, UPDATE, id).await
     }
 }

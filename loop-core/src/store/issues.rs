@@ -25,7 +25,7 @@ macro_rules! issue_columns {
              t.signal_source, ",
             $payload,
             ", t.hypothesis, t.agent_session_id, t.agent_summary, t.commits, t.pull_requests, t.completed_at, t.created_at, t.updated_at, \
-             t.deleted_at"
+             t.deleted_at, t.signal_count, t.signal_severity::text, t.last_signal_at, t.revision"
         )
     };
 }
@@ -77,7 +77,8 @@ WITH checked AS (
     FROM checked WHERE \"parentId?\" AND \"projectId?\" AND \"labelIds?\"
     RETURNING ",
     issue_columns!(),
-    "), attached AS (
+    ", set_config('loop.actor', $19, true)
+), attached AS (
     INSERT INTO issue_labels (issue_id, label_id)
     SELECT written.id, wanted.id FROM written, unnest($18::text[]) AS wanted (id) ON CONFLICT DO NOTHING
 )
@@ -85,13 +86,7 @@ SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
 const UPDATE: Target =
-    Target { entity: Entity::Issue, name: "issues.update", table: "issues", row: issue_row!(), columns: issue_columns!() };
-
-const DELETE: Statement = issue(concat!(
-    "-- issues.delete\nUPDATE issues AS t SET deleted_at = now(), updated_at = now() WHERE ",
-    issue_row!(),
-    " RETURNING t.id"
-));
+    Target { entity: Entity::Issue, name: "issues", table: "issues", row: issue_row!(), columns: issue_columns!(), recorded: true };
 
 const LIST: Statement = issue(concat!("-- issues.list\nSELECT ", issue_columns!(list), " FROM issues AS t WHERE t.deleted_at IS NULL"));
 
@@ -99,7 +94,7 @@ const COUNT: Statement = issue("-- issues.count\nSELECT count(*) FROM issues AS 
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, PARENT, CHILDREN, CREATE, DELETE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, PARENT, CHILDREN, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.project_id = $1");
 
@@ -130,6 +125,10 @@ pub(crate) fn read(columns: &mut Columns<'_>) -> Result<Issue, Error> {
         created_at: columns.next()?,
         updated_at: columns.next()?,
         deleted_at: columns.next()?,
+        signal_count: columns.next()?,
+        signal_severity: columns.next()?,
+        last_signal_at: columns.next()?,
+        revision: columns.next()?,
     })
 }
 
@@ -291,6 +290,7 @@ impl Issues<'_> {
             commits.as_ref().map(Json),
             pull_requests.as_ref().map(Json),
             label_ids,
+            self.on.actor,
         ];
         let row = self.on.one(CREATE, parameters).await?;
         sql::written(&row, Entity::Issue, "issues", &id, read)
@@ -357,7 +357,7 @@ impl Issues<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, id: &IssueId) -> Result<(), Error> {
-        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Issue, id))
+        sql::delete(self.on, UPDATE, id).await
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{Entity, Error, IssueId, Label, LabelId, LabelName, LabelPatch, NewLa
 
 macro_rules! label_columns {
     () => {
-        "t.id, t.name, t.color, t.created_at, t.updated_at, t.deleted_at"
+        "t.id, t.name, t.color, t.created_at, t.updated_at, t.deleted_at, t.revision"
     };
 }
 
@@ -20,19 +20,17 @@ const CREATE: Statement = label(concat!(
     label_columns!()
 ));
 
-const DELETE: Statement =
-    label("-- labels.delete\nUPDATE labels SET deleted_at = now(), updated_at = now() WHERE id = $2 AND deleted_at IS NULL RETURNING id");
-
 const LIST: Statement = label(concat!("-- labels.list\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.deleted_at IS NULL"));
 
 const COUNT: Statement = label("-- labels.count\nSELECT count(*) FROM labels AS t WHERE t.deleted_at IS NULL");
 
 const UPDATE: Target = Target {
     entity: Entity::Label,
-    name: "labels.update",
+    name: "labels",
     table: "labels",
     row: "t.id = $2 AND t.deleted_at IS NULL",
     columns: label_columns!(),
+    recorded: false,
 };
 
 pub(crate) const OF_ISSUE: Statement = label(concat!(
@@ -43,31 +41,42 @@ pub(crate) const OF_ISSUE: Statement = label(concat!(
       WHERE l.issue_id = $2 ORDER BY t.name_key, t.id"
 ));
 
+/// The issue is locked first, as by whoever replaces its labels, so that the two do not wait for each other.
 const ATTACH: Statement = label(
     "-- labels.attach
-WITH checked AS (
-    SELECT EXISTS (SELECT FROM issues AS i WHERE i.id = $2 AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)) AS issue,
+WITH found AS MATERIALIZED (
+    SELECT FROM issues AS i WHERE i.id = $2 AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1) FOR NO KEY UPDATE
+), checked AS (
+    SELECT EXISTS (SELECT FROM found) AS issue,
            EXISTS (SELECT FROM labels AS l WHERE l.id = $3 AND l.deleted_at IS NULL) AS label
 ), attached AS (
     INSERT INTO issue_labels (issue_id, label_id) SELECT $2, $3 FROM checked WHERE issue AND label ON CONFLICT DO NOTHING
+    RETURNING issue_id, set_config('loop.actor', $4, true)
+), revised AS (
+    UPDATE issues AS i SET revision = i.revision + 1, updated_at = now() FROM attached WHERE i.id = attached.issue_id
 )
 SELECT issue, label FROM checked",
 );
 
 const DETACH: Statement = label(
     "-- labels.detach
-WITH checked AS (
-    SELECT EXISTS (SELECT FROM issues AS i WHERE i.id = $2 AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)) AS issue,
+WITH found AS MATERIALIZED (
+    SELECT FROM issues AS i WHERE i.id = $2 AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1) FOR NO KEY UPDATE
+), checked AS (
+    SELECT EXISTS (SELECT FROM found) AS issue,
            EXISTS (SELECT FROM labels AS l WHERE l.id = $3 AND l.deleted_at IS NULL) AS label
 ), detached AS (
     DELETE FROM issue_labels AS t USING checked WHERE t.issue_id = $2 AND t.label_id = $3 AND issue AND label
+    RETURNING t.issue_id, set_config('loop.actor', $4, true)
+), revised AS (
+    UPDATE issues AS i SET revision = i.revision + 1, updated_at = now() FROM detached WHERE i.id = detached.issue_id
 )
 SELECT issue, label FROM checked",
 );
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, DELETE, LIST, COUNT, OF_ISSUE, ATTACH, DETACH];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, LIST, COUNT, OF_ISSUE, ATTACH, DETACH];
 
 const fn label(sql: &'static str) -> Statement {
     Statement::new(Entity::Label, sql)
@@ -81,6 +90,7 @@ fn read(columns: &mut Columns<'_>) -> Result<Label, Error> {
         created_at: columns.next()?,
         updated_at: columns.next()?,
         deleted_at: columns.next()?,
+        revision: columns.next()?,
     })
 }
 
@@ -142,7 +152,7 @@ impl Labels<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, id: &LabelId) -> Result<(), Error> {
-        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Label, id))
+        sql::delete(self.on, UPDATE, id).await
     }
 
     /// The labels of an issue, by name. None for an issue that is not there.
@@ -169,7 +179,7 @@ impl Labels<'_> {
     }
 
     async fn link(&self, statement: Statement, issue: &IssueId, label: &LabelId) -> Result<(), Error> {
-        let row = self.on.one(statement, params![issue, label]).await?;
+        let row = self.on.one(statement, params![issue, label, self.on.actor]).await?;
         let mut columns = Columns::of(&row, "issue_labels");
         match (columns.next::<bool>()?, columns.next::<bool>()?) {
             (true, true) => Ok(()),

@@ -5,8 +5,10 @@ mod builder;
 mod comments;
 mod connection_string;
 mod connector;
+mod events;
 mod executor;
 mod goals;
+mod idempotency;
 mod issues;
 mod labels;
 mod pool;
@@ -24,7 +26,9 @@ pub use self::{
     api_keys::ApiKeys,
     builder::{StatementMode, StoreBuilder},
     comments::Comments,
+    events::Events,
     goals::Goals,
+    idempotency::{IdempotentRequest, Once, StoredAnswer},
     issues::Issues,
     labels::Labels,
     projects::Projects,
@@ -38,7 +42,7 @@ use self::{
     executor::{Executor, On, Pooled},
     pool::Pool,
 };
-use crate::{Error, ProjectId};
+use crate::{Actor, Error, ProjectId};
 
 /// A typed store over a PostgreSQL database. Cheap to clone: the clones share one pool of connections.
 ///
@@ -48,6 +52,8 @@ use crate::{Error, ProjectId};
 pub struct LoopStore {
     inner: Arc<Inner>,
     scope: Option<Arc<ProjectId>>,
+    /// Who acts, as the history is told.
+    actor: Arc<String>,
 }
 
 /// What all clones of a store share.
@@ -63,6 +69,8 @@ pub(crate) struct Inner {
     /// Whether this is a replica.
     read_only: bool,
     replica: Option<Arc<Inner>>,
+    /// The sources whose signals each open an issue of their own.
+    ungrouped_sources: Vec<String>,
     /// Held by the one migrator of this process: the others would wait in the database, each on a connection of its own.
     migrating: tokio::sync::Mutex<()>,
 }
@@ -91,14 +99,19 @@ impl LoopStore {
 
     /// The same store bound to one project, with the same connections.
     pub fn within(&self, project: ProjectId) -> Self {
-        Self { inner: Arc::clone(&self.inner), scope: Some(Arc::new(project)) }
+        Self { scope: Some(Arc::new(project)), ..self.clone() }
+    }
+
+    /// The same store for somebody whose name the history of issues will give. Without, it is [`Actor::app`] without a name.
+    pub fn acting(&self, actor: &Actor) -> Self {
+        Self { actor: Arc::new(actor.to_string()), ..self.clone() }
     }
 
     /// The store of the replica that the builder was given, within the same project, or `None` where it was given none.
     ///
     /// What it answers may lag behind what was written, so nothing goes there unless it is sent there. It cannot write.
     pub fn replica(&self) -> Option<Self> {
-        self.inner.replica.as_ref().map(|inner| Self { inner: Arc::clone(inner), scope: self.scope.clone() })
+        self.inner.replica.as_ref().map(|inner| Self { inner: Arc::clone(inner), ..self.clone() })
     }
 
     /// The project this store is bound to.
@@ -140,7 +153,7 @@ impl LoopStore {
     }
 
     pub(crate) fn executor(&self) -> Executor<'_> {
-        Executor { on: On::Pool(&self.inner), scope: self.scope() }
+        Executor { on: On::Pool(&self.inner), scope: self.scope(), actor: &self.actor, expected: None }
     }
 
     /// The name of the schema that the tables are in, where it was chosen.
@@ -193,17 +206,49 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
+/// Where handles come from: a store or a transaction, for work that is to run on either.
+#[derive(Clone, Copy)]
+pub struct Session<'a> {
+    on: Executor<'a>,
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("scope", &self.on.scope).finish_non_exhaustive()
+    }
+}
+
+impl LoopStore {
+    /// The handles of this store.
+    pub fn session(&self) -> Session<'_> {
+        Session { on: self.executor() }
+    }
+}
+
+impl Tx<'_> {
+    /// The handles of this transaction.
+    pub fn session(&self) -> Session<'_> {
+        Session { on: self.executor() }
+    }
+}
+
 macro_rules! handles {
     ($($(#[$doc:meta])* $name:ident: $handle:ident,)+) => {
         impl LoopStore {
             $($(#[$doc])* pub fn $name(&self) -> $handle<'_> {
-                $handle { on: self.executor() }
+                self.session().$name()
             })+
         }
 
         impl Tx<'_> {
             $($(#[$doc])* pub fn $name(&self) -> $handle<'_> {
-                $handle { on: self.executor() }
+                self.session().$name()
+            })+
+        }
+
+        impl<'a> Session<'a> {
+            $($(#[$doc])* pub fn $name(self) -> $handle<'a> {
+                $handle { on: self.on }
             })+
         }
 
@@ -238,7 +283,24 @@ handles! {
     reviews: Reviews,
     /// The API keys.
     api_keys: ApiKeys,
+    /// The history of issues.
+    events: Events,
 }
+
+macro_rules! revised {
+    ($($handle:ident)+) => {
+        $(impl<'a> $handle<'a> {
+            /// The same handle for changes of what is at one of these revisions: `update` and `delete` answer [`Error::Stale`] and change
+            /// nothing if it is at another; `None` takes any. Whatever else is asked of the handle is not affected.
+            pub fn expecting(mut self, revisions: impl Into<Option<&'a Vec<i64>>>) -> Self {
+                self.on.expected = revisions.into();
+                self
+            }
+        })+
+    };
+}
+
+revised! { Issues Labels Comments Projects Goals Templates }
 
 /// Every fixed statement of the store, with its name: to be prepared against the schema by tests.
 #[cfg(feature = "test-util")]
@@ -247,7 +309,9 @@ pub fn statements() -> Vec<&'static str> {
         &[PING][..],
         api_keys::STATEMENTS,
         comments::STATEMENTS,
+        events::STATEMENTS,
         goals::STATEMENTS,
+        idempotency::STATEMENTS,
         issues::STATEMENTS,
         labels::STATEMENTS,
         projects::STATEMENTS,

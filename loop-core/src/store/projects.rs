@@ -11,7 +11,7 @@ use crate::{
 
 macro_rules! project_columns {
     () => {
-        "t.id, t.name, t.description, t.status::text, t.health::text, t.goal_id, t.created_at, t.updated_at, t.deleted_at"
+        "t.id, t.name, t.description, t.status::text, t.health::text, t.goal_id, t.created_at, t.updated_at, t.deleted_at, t.revision"
     };
 }
 
@@ -51,14 +51,14 @@ WITH checked AS (
 SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
-const UPDATE: Target =
-    Target { entity: Entity::Project, name: "projects.update", table: "projects", row: project_row!(), columns: project_columns!() };
-
-const DELETE: Statement = project(concat!(
-    "-- projects.delete\nUPDATE projects AS t SET deleted_at = now(), updated_at = now() WHERE ",
-    project_row!(),
-    " RETURNING t.id"
-));
+const UPDATE: Target = Target {
+    entity: Entity::Project,
+    name: "projects",
+    table: "projects",
+    row: project_row!(),
+    columns: project_columns!(),
+    recorded: false,
+};
 
 const LIST: Statement = project(concat!("-- projects.list\nSELECT ", project_columns!(), " FROM projects AS t WHERE t.deleted_at IS NULL"));
 
@@ -66,7 +66,7 @@ const COUNT: Statement = project("-- projects.count\nSELECT count(*) FROM projec
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_ISSUE, ISSUE_COUNTS, CREATE, DELETE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_ISSUE, ISSUE_COUNTS, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.id = $1");
 
@@ -85,6 +85,7 @@ fn read(columns: &mut Columns<'_>) -> Result<Project, Error> {
         created_at: columns.next()?,
         updated_at: columns.next()?,
         deleted_at: columns.next()?,
+        revision: columns.next()?,
     })
 }
 
@@ -190,6 +191,6 @@ impl Projects<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, id: &ProjectId) -> Result<(), Error> {
-        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Project, id))
+        sql::delete(self.on, UPDATE, id).await
     }
 }

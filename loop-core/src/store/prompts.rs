@@ -12,7 +12,7 @@ use crate::{
 macro_rules! template_columns {
     () => {
         "t.id, t.slug, t.name, t.description, t.conditions, t.specificity, t.project_id, t.active_version_id, t.created_at, t.updated_at, \
-         t.deleted_at"
+         t.deleted_at, t.revision"
     };
 }
 
@@ -85,17 +85,12 @@ SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 
 const UPDATE: Target = Target {
     entity: Entity::PromptTemplate,
-    name: "templates.update",
+    name: "templates",
     table: "prompt_templates",
     row: template_row!(),
     columns: template_columns!(),
+    recorded: false,
 };
-
-const DELETE: Statement = template(concat!(
-    "-- templates.delete\nUPDATE prompt_templates AS t SET deleted_at = now(), updated_at = now() WHERE ",
-    template_row!(),
-    " RETURNING t.id"
-));
 
 const LIST: Statement =
     template(concat!("-- templates.list\nSELECT ", template_columns!(), " FROM prompt_templates AS t WHERE t.deleted_at IS NULL"));
@@ -113,7 +108,8 @@ const CREATE_VERSION: Statement = version(concat!(
     "-- versions.create
 WITH counted AS (
     UPDATE prompt_templates AS t
-    SET last_version = t.last_version + 1, active_version_id = coalesce(t.active_version_id, $3), updated_at = now()
+    SET last_version = t.last_version + 1, active_version_id = coalesce(t.active_version_id, $3), updated_at = now(),
+        revision = t.revision + 1
     WHERE ",
     template_row!(),
     "
@@ -132,7 +128,7 @@ RETURNING ",
 const PROMOTE: Statement = version(concat!(
     "-- versions.promote
 WITH promoted AS (
-    UPDATE prompt_templates AS t SET active_version_id = $3, updated_at = now()
+    UPDATE prompt_templates AS t SET active_version_id = $3, updated_at = now(), revision = t.revision + 1
     WHERE ",
     template_row!(),
     "
@@ -175,7 +171,6 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     GET,
     ACTIVE_VERSION,
     CREATE,
-    DELETE,
     LIST,
     COUNT,
     LIST_VERSIONS,
@@ -213,6 +208,7 @@ fn read_template(columns: &mut Columns<'_>) -> Result<PromptTemplate, Error> {
         created_at: columns.next()?,
         updated_at: columns.next()?,
         deleted_at: columns.next()?,
+        revision: columns.next()?,
     })
 }
 
@@ -351,7 +347,7 @@ impl Templates<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, id: &TemplateId) -> Result<(), Error> {
-        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::PromptTemplate, id))
+        sql::delete(self.on, UPDATE, id).await
     }
 }
 

@@ -49,7 +49,7 @@ WITH checked AS (
     SELECT $2, $3::relation_type, $4, $5 FROM checked WHERE \"found?\" AND \"relatedIssueId?\"
     RETURNING ",
     relation_columns!(),
-    ")
+    ", set_config('loop.actor', $6, true))
 SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
@@ -58,7 +58,7 @@ const DELETE: Statement = relation(
 DELETE FROM issue_relations AS r USING issues AS a, issues AS b
 WHERE r.id = $2 AND a.id = r.issue_id AND b.id = r.related_issue_id AND a.deleted_at IS NULL AND b.deleted_at IS NULL
   AND ($1::text IS NULL OR (a.project_id = $1 AND b.project_id = $1))
-RETURNING r.id",
+RETURNING r.id, set_config('loop.actor', $3, true)",
 );
 
 /// The fixed statements.
@@ -122,7 +122,7 @@ impl Relations<'_> {
     /// [`Error::Invalid`] when they are the same, [`Error::Conflict`] when they are so related already.
     pub async fn create(&self, issue: &IssueId, new: NewRelation) -> Result<Relation, Error> {
         let NewRelation { kind, related_issue_id } = new;
-        let row = self.on.one(CREATE, params![RelationId::new(), kind, issue, related_issue_id]).await?;
+        let row = self.on.one(CREATE, params![RelationId::new(), kind, issue, related_issue_id, self.on.actor]).await?;
         sql::written_under(&row, Entity::Relation, "issue_relations", (Entity::Issue, issue), read)
     }
 
@@ -132,6 +132,6 @@ impl Relations<'_> {
     ///
     /// [`Error::NotFound`] when there is none between issues that are there.
     pub async fn delete(&self, id: &RelationId) -> Result<(), Error> {
-        self.on.opt(DELETE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Relation, id))
+        self.on.opt(DELETE, params![id, self.on.actor]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::Relation, id))
     }
 }

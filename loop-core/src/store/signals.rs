@@ -9,14 +9,14 @@ use super::{
     sql::{self, Columns, Composed, NEWEST, Statement, Within, params},
 };
 use crate::{
-    Entity, Error, Ingested, Issue, IssueId, IssueStatus, IssueType, NewSignal, Page, PageRequest, ProjectId, Severity, Signal,
-    SignalFilter, SignalId, SignalMetadata, Text, Timestamp,
+    Entity, Error, Ingested, Issue, IssueId, IssuePriority, IssueStatus, IssueType, NewSignal, Page, PageRequest, ProjectId, RelationId,
+    Severity, Signal, SignalFilter, SignalId, SignalMetadata, Text, Timestamp,
 };
 
 macro_rules! signal_columns {
     () => {
         "s.id, s.source, s.source_id, s.type::text, s.severity::text, s.metadata, s.project_id, s.issue_id, s.created_at, s.updated_at, \
-         s.deleted_at"
+         s.deleted_at, s.fingerprint"
     };
 }
 
@@ -30,17 +30,21 @@ const LIST: Statement = signal(concat!("-- signals.list\nSELECT ", signal_column
 
 const COUNT: Statement = signal("-- signals.count\nSELECT count(*) FROM signals AS s WHERE s.deleted_at IS NULL");
 
-/// Takes in signals: the issue, the signal and the record of the delivery of each, or of none if one names a project that is not there.
+/// Takes in signals: the record of the delivery, the signal, and the issue of each, or nothing at all if one names a project that is not there.
 ///
 /// A delivery that was there before answers the signal of its first arrival, and nothing else is written for it. `DO UPDATE` waits for a
 /// twin that is being taken in at this moment and then answers its row, which `DO NOTHING` would not. Rows are locked in the order of
 /// their keys, so that two batches with deliveries in common wait for each other and not in a circle.
-const INGEST: Statement = signal(
+///
+/// Signals with a fingerprint are put into groups first, unless their source is not to be grouped; `signals_attach` finds the issue that takes them, if there is one.
+/// Where there is none, the first of them opens it. What is answered of an issue that was there stands with the first of its signals.
+const INGEST: Statement = signal(concat!(
     "-- signals.ingest
 WITH item AS MATERIALIZED (
-    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[], $10::text[],
-                         $11::text[], $12::text[]) WITH ORDINALITY
-        AS item (signal_id, issue_id, source, source_id, type, severity, metadata, payload, title, project_id, delivery, place)
+    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]::signal_severity[], $9::jsonb[],
+                         $10::jsonb[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bool[]) WITH ORDINALITY
+        AS item (signal_id, issue_id, relation_id, source, source_id, type, severity, metadata, payload, title, project_id, delivery,
+                 fingerprint, is_grouped, place)
 ), refused AS MATERIALIZED (
     SELECT item.signal_id FROM item
     WHERE NOT coalesce(item.project_id IS NULL AND $1::text IS NULL OR EXISTS (
@@ -56,24 +60,54 @@ WITH item AS MATERIALIZED (
     SELECT item.* FROM item
     WHERE NOT EXISTS (SELECT FROM refused)
       AND (item.delivery IS NULL OR EXISTS (SELECT FROM delivered WHERE delivered.signal_id = item.signal_id))
-), issue AS (
-    INSERT INTO issues (id, title, type, status, priority, project_id, signal_source, signal_payload)
-    SELECT fresh.issue_id, fresh.title, 'signal', 'triage', fresh.severity::issue_priority, fresh.project_id, fresh.source, fresh.payload
-    FROM fresh ORDER BY fresh.place
-    RETURNING id, number, created_at
-), written AS (
-    INSERT INTO signals (id, source, source_id, type, severity, metadata, project_id, issue_id)
-    SELECT fresh.signal_id, fresh.source, fresh.source_id, fresh.type, fresh.severity::signal_severity, fresh.metadata, fresh.project_id,
-           fresh.issue_id
+), grouped AS MATERIALIZED (
+    SELECT fresh.source, coalesce(fresh.project_id, '') AS project, fresh.fingerprint, max(fresh.severity) AS severity,
+           count(*)::integer AS signals, min(fresh.place) AS first, (array_agg(fresh.issue_id ORDER BY fresh.place))[1] AS issue_id
+    FROM fresh WHERE fresh.is_grouped GROUP BY 1, 2, 3
+), attached AS MATERIALIZED (
+    SELECT went.opened, went.previous, (went.attached).*
+    FROM (SELECT array_agg(source) AS sources, array_agg(project) AS projects, array_agg(fingerprint) AS fingerprints,
+                 array_agg(issue_id) AS issue_ids, array_agg(severity) AS severities, array_agg(signals) AS counts FROM grouped) AS g
+    CROSS JOIN LATERAL signals_attach($16, g.sources, g.projects, g.fingerprints, g.issue_ids, g.severities, g.counts) AS went
+    WHERE g.sources IS NOT NULL
+), placed AS MATERIALIZED (
+    SELECT fresh.*, coalesce(attached.id, grouped.issue_id, fresh.issue_id) AS goes_to,
+           CASE WHEN attached.id IS NULL THEN fresh.project_id ELSE attached.project_id END AS goes_to_project,
+           attached.id IS NULL AND coalesce(grouped.first = fresh.place, true) AS opens, attached.previous,
+           coalesce(grouped.severity, fresh.severity) AS highest, coalesce(grouped.signals, 1) AS signals
     FROM fresh
+    LEFT JOIN grouped ON fresh.is_grouped AND grouped.fingerprint = fresh.fingerprint AND grouped.source = fresh.source
+        AND grouped.project = coalesce(fresh.project_id, '')
+    LEFT JOIN attached ON attached.opened = grouped.issue_id
+), issue AS (
+    INSERT INTO issues (id, title, type, status, priority, project_id, signal_source, signal_payload, signal_count, signal_severity,
+                        last_signal_at)
+    SELECT placed.issue_id, placed.title, 'signal', 'triage', placed.highest::text::issue_priority, placed.project_id, placed.source,
+           placed.payload, placed.signals, placed.highest, now()
+    FROM placed WHERE placed.opens ORDER BY placed.place
+    RETURNING id, number, priority, signal_severity, signal_count, created_at, set_config('loop.actor', $16, true)
+), related AS (
+    INSERT INTO issue_relations (id, type, issue_id, related_issue_id)
+    SELECT placed.relation_id, 'related', placed.issue_id, placed.previous FROM placed WHERE placed.opens AND placed.previous IS NOT NULL
+), written AS (
+    INSERT INTO signals (id, source, source_id, type, severity, metadata, project_id, issue_id, fingerprint)
+    SELECT placed.signal_id, placed.source, placed.source_id, placed.type, placed.severity, placed.metadata, placed.goes_to_project,
+           placed.goes_to, placed.fingerprint
+    FROM placed
+    RETURNING id, created_at
 )
-SELECT item.signal_id, EXISTS (SELECT FROM refused WHERE refused.signal_id = item.signal_id), issue.number, issue.created_at,
-       delivered.signal_id
+SELECT item.signal_id, EXISTS (SELECT FROM refused WHERE refused.signal_id = item.signal_id), delivered.signal_id, written.created_at,
+       placed.goes_to, placed.goes_to_project, issue.number, issue.priority::text, issue.signal_severity::text, issue.signal_count, ",
+    issue_columns!(list),
+    "
 FROM item
-LEFT JOIN issue ON issue.id = item.issue_id
+LEFT JOIN placed ON placed.signal_id = item.signal_id
+LEFT JOIN written ON written.id = item.signal_id
+LEFT JOIN issue ON placed.opens AND issue.id = item.issue_id
+LEFT JOIN attached AS t ON t.id = placed.goes_to AND t.opened = item.issue_id
 LEFT JOIN delivered
-    ON delivered.source = item.source AND delivered.project = coalesce(item.project_id, '') AND delivered.key = item.delivery",
-);
+    ON delivered.source = item.source AND delivered.project = coalesce(item.project_id, '') AND delivered.key = item.delivery"
+));
 
 /// The signals of first arrivals, and their issues, whatever became of them since.
 const FIRST_ARRIVALS: Statement = signal(concat!(
@@ -111,6 +145,7 @@ fn read(columns: &mut Columns<'_>) -> Result<Signal, Error> {
         created_at: columns.next()?,
         updated_at: columns.next()?,
         deleted_at: columns.next()?,
+        fingerprint: columns.next()?,
     })
 }
 
@@ -189,7 +224,7 @@ impl Signals<'_> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let answers = self.insert(&items).await?;
+        let mut answers = self.insert(&items).await?;
         let mut wrong = Vec::new();
         for (place, item) in places.iter().enumerate() {
             if answers.get(&items[*item].signal_id).is_some_and(|answer| answer.refused) {
@@ -200,20 +235,27 @@ impl Signals<'_> {
             return Err(Error::InvalidReference { entity: Entity::Signal, fields: wrong });
         }
         let redelivered: Vec<&SignalId> =
-            answers.values().filter(|answer| answer.created.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
+            answers.values().filter(|answer| answer.written.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
         let mut done = if redelivered.is_empty() { HashMap::new() } else { self.first_arrivals(&redelivered).await? };
         let gone = || Error::Database { source: "a signal was taken in without an answer".into() };
+        // The issues that were opened or grew, each known with the first signal of its group.
+        let mut issues: HashMap<IssueId, Issue> = HashMap::new();
         // Which signal answers for each item: its own, or that of the first arrival.
         let mut answer_of = Vec::with_capacity(items.len());
         for item in items {
-            let answer = answers.get(&item.signal_id).ok_or_else(gone)?;
-            match answer.created {
-                Some((number, created_at)) => {
-                    answer_of.push(item.signal_id.clone());
-                    done.insert(item.signal_id.clone(), item.ingested(number, created_at));
-                }
-                None => answer_of.push(answer.first.clone().ok_or_else(gone)?),
-            }
+            let Answer { written, first, attached, .. } = answers.remove(&item.signal_id).ok_or_else(gone)?;
+            let Some(written) = written else {
+                answer_of.push(first.ok_or_else(gone)?);
+                continue;
+            };
+            answer_of.push(item.signal_id.clone());
+            let opened = written.opened.as_ref().map(|opened| item.opens(opened, written.created_at));
+            let opens = opened.is_some();
+            let issue = match opened.or(attached) {
+                Some(issue) => issues.entry(issue.id.clone()).or_insert(issue).clone(),
+                None => issues.get(&written.issue_id).cloned().ok_or_else(gone)?,
+            };
+            done.insert(item.signal_id.clone(), Ingested { signal: item.signal(written), issue, redelivered: false, attached: !opens });
         }
         let mut seen = vec![false; answer_of.len()];
         let mut ingested = Vec::with_capacity(places.len());
@@ -231,6 +273,7 @@ impl Signals<'_> {
     async fn insert(&self, items: &[Item]) -> Result<HashMap<SignalId, Answer>, Error> {
         let signal_ids: Vec<_> = items.iter().map(|item| &item.signal_id).collect();
         let issue_ids: Vec<_> = items.iter().map(|item| &item.issue_id).collect();
+        let relation_ids: Vec<_> = items.iter().map(|item| &item.relation_id).collect();
         let sources: Vec<_> = items.iter().map(|item| &item.new.source).collect();
         let source_ids: Vec<_> = items.iter().map(|item| item.new.source_id.as_ref()).collect();
         let kinds: Vec<_> = items.iter().map(|item| &item.new.kind).collect();
@@ -240,18 +283,29 @@ impl Signals<'_> {
         let titles: Vec<_> = items.iter().map(|item| &item.new.title).collect();
         let projects: Vec<_> = items.iter().map(|item| item.new.project_id.as_ref()).collect();
         let deliveries: Vec<_> = items.iter().map(|item| item.new.delivery.as_ref().map(crate::DeliveryKey::as_str)).collect();
-        let parameters: &[_] =
-            params![signal_ids, issue_ids, sources, source_ids, kinds, severities, metadata, payloads, titles, projects, deliveries];
+        let fingerprints: Vec<_> = items.iter().map(|item| item.new.fingerprint.as_ref()).collect();
+        let ungrouped = self.on.ungrouped_sources();
+        let grouped = |new: &NewSignal| new.fingerprint.is_some() && !ungrouped.iter().any(|source| source == new.source.as_str());
+        let grouped: Vec<_> = items.iter().map(|item| grouped(&item.new)).collect();
+        let parameters: &[_] = params![
+            signal_ids,
+            issue_ids,
+            relation_ids,
+            sources,
+            source_ids,
+            kinds,
+            severities,
+            metadata,
+            payloads,
+            titles,
+            projects,
+            deliveries,
+            fingerprints,
+            grouped,
+            self.on.actor,
+        ];
         let rows = self.on.rows(INGEST, parameters).await?;
-        rows.iter()
-            .map(|row| {
-                let mut columns = Columns::of(row, "signals");
-                let id = columns.next()?;
-                let refused = columns.next()?;
-                let created = columns.next::<Option<i64>>()?.zip(columns.next::<Option<Timestamp>>()?);
-                Ok((id, Answer { refused, created, first: columns.next()? }))
-            })
-            .collect()
+        rows.iter().map(read_answer).collect()
     }
 
     async fn first_arrivals(&self, ids: &Vec<&SignalId>) -> Result<HashMap<SignalId, Ingested>, Error> {
@@ -260,7 +314,7 @@ impl Signals<'_> {
             .map(|row| {
                 let mut columns = Columns::of(row, "signals");
                 let signal = read(&mut columns)?;
-                Ok((signal.id.clone(), Ingested { issue: issues::read(&mut columns)?, signal, redelivered: true }))
+                Ok((signal.id.clone(), Ingested { issue: issues::read(&mut columns)?, signal, redelivered: true, attached: false }))
             })
             .collect()
     }
@@ -270,10 +324,42 @@ impl Signals<'_> {
 struct Answer {
     /// The project is not there.
     refused: bool,
-    /// The issue's number and the moment of creation, unless it was a redelivery.
-    created: Option<(i64, Timestamp)>,
     /// The signal of the first arrival of its delivery, itself included.
     first: Option<SignalId>,
+    /// What was written, unless it was a redelivery.
+    written: Option<Written>,
+    /// The issue that was there already, with the first of the signals that went to it.
+    attached: Option<Issue>,
+}
+
+/// What was written for an item.
+struct Written {
+    created_at: Timestamp,
+    issue_id: IssueId,
+    project_id: Option<ProjectId>,
+    opened: Option<Opened>,
+}
+
+/// What the database decided of an issue that was opened.
+struct Opened {
+    number: i64,
+    priority: IssuePriority,
+    severity: Severity,
+    signals: i32,
+}
+
+fn read_answer(row: &Row) -> Result<(SignalId, Answer), Error> {
+    let mut columns = Columns::of(row, "signals");
+    let id = columns.next()?;
+    let (refused, first) = (columns.next()?, columns.next()?);
+    let created_at = columns.next::<Option<Timestamp>>()?;
+    let (issue_id, project_id) = (columns.next::<Option<IssueId>>()?, columns.next()?);
+    let (number, priority) = (columns.next::<Option<i64>>()?, columns.next::<Option<IssuePriority>>()?);
+    let (severity, signals) = (columns.next::<Option<Severity>>()?, columns.next::<Option<i32>>()?);
+    let opened = || Some(Opened { number: number?, priority: priority?, severity: severity?, signals: signals? });
+    let written = created_at.zip(issue_id).map(|(created_at, issue_id)| Written { created_at, issue_id, project_id, opened: opened() });
+    let attached = if columns.is_null()? { None } else { Some(issues::read(&mut columns)?) };
+    Ok((id, Answer { refused, first, written, attached }))
 }
 
 /// Signals to be taken in, each delivery once.
@@ -286,7 +372,10 @@ struct Batch {
 /// A signal to be taken in.
 struct Item {
     signal_id: SignalId,
+    /// The issue it opens, if it does.
     issue_id: IssueId,
+    /// The relation to the issue before, if there is one.
+    relation_id: RelationId,
     metadata: SignalMetadata,
     new: NewSignal,
 }
@@ -314,25 +403,24 @@ impl Batch {
 impl Item {
     fn new(new: NewSignal) -> Self {
         let metadata = SignalMetadata { source: Text::from(new.source.clone()), raw_payload: new.payload.clone(), tags: new.tags.clone() };
-        Self { signal_id: SignalId::new(), issue_id: IssueId::new(), metadata, new }
+        Self { signal_id: SignalId::new(), issue_id: IssueId::new(), relation_id: RelationId::new(), metadata, new }
     }
 
-    /// What was created: what was sent, and what the database added.
-    fn ingested(self, number: i64, created_at: Timestamp) -> Ingested {
-        let Self { signal_id, issue_id, metadata, new } = self;
-        let NewSignal { source, source_id, kind, severity, payload, tags: _, project_id, title, delivery: _ } = new;
-        let issue = Issue {
-            id: issue_id.clone(),
-            number,
-            title,
+    /// The issue that was opened: what was sent, and what the database decided.
+    fn opens(&self, opened: &Opened, created_at: Timestamp) -> Issue {
+        let NewSignal { source, title, payload, project_id, .. } = &self.new;
+        Issue {
+            id: self.issue_id.clone(),
+            number: opened.number,
+            title: title.clone(),
             description: None,
             kind: IssueType::Signal,
             status: IssueStatus::Triage,
-            priority: Severity::into(severity),
+            priority: opened.priority,
             parent_id: None,
             project_id: project_id.clone(),
             signal_source: Some(source.clone().into()),
-            signal_payload: Some(payload),
+            signal_payload: Some(payload.clone()),
             hypothesis: None,
             agent_session_id: None,
             agent_summary: None,
@@ -342,20 +430,30 @@ impl Item {
             created_at,
             updated_at: created_at,
             deleted_at: None,
-        };
-        let signal = Signal {
-            id: signal_id,
+            signal_count: opened.signals,
+            signal_severity: Some(opened.severity),
+            last_signal_at: Some(created_at),
+            revision: 1,
+        }
+    }
+
+    /// The signal that was written.
+    fn signal(self, written: Written) -> Signal {
+        let NewSignal { source, source_id, kind, severity, fingerprint, .. } = self.new;
+        let Written { created_at, issue_id, project_id, opened: _ } = written;
+        Signal {
+            id: self.signal_id,
             source: source.into(),
             source_id,
             kind: kind.into(),
             severity,
-            metadata,
+            metadata: self.metadata,
             project_id,
             issue_id,
             created_at,
             updated_at: created_at,
             deleted_at: None,
-        };
-        Ingested { signal, issue, redelivered: false }
+            fingerprint,
+        }
     }
 }

@@ -16,11 +16,12 @@ pub struct Tx<'a> {
     /// Whether the server refused a statement, after which it takes no more of them and makes a rollback of a commit.
     pub(crate) failed: AtomicBool,
     scope: Option<&'a ProjectId>,
+    actor: &'a String,
 }
 
 impl Tx<'_> {
     pub(crate) fn executor(&self) -> Executor<'_> {
-        Executor { on: On::Tx(self), scope: self.scope }
+        Executor { on: On::Tx(self), scope: self.scope, actor: self.actor, expected: None }
     }
 }
 
@@ -46,7 +47,7 @@ impl LoopStore {
         let (result, clean) = {
             let client = pooled.begin().await?;
             let (running, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-            let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope() };
+            let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope(), actor: &self.actor };
             let result = work(&tx).await;
             let Tx { client, running, failed, .. } = tx;
             match (result, running.into_inner() == 0, failed.into_inner()) {

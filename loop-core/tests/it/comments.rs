@@ -45,6 +45,7 @@ async fn every_field_comes_back() {
         created_at: created.created_at,
         updated_at: created.created_at,
         deleted_at: None,
+        revision: 1,
     };
     assert_eq!(created, expected);
     assert_eq!(store.comments().get(&created.id).await.unwrap(), expected);
@@ -89,7 +90,14 @@ async fn the_body_is_kept_or_set() {
         change("body", CommentPatch { body: Some(valid("After")) }, |comment: &mut Comment| comment.body = "After".to_owned()),
     ];
     let update = async |patch| store.comments().update(&id, patch).await;
-    check_changes(before, changes, |comment| &mut comment.updated_at, update, async || store.comments().get(&id).await).await;
+    check_changes(
+        before,
+        changes,
+        |comment| (&mut comment.updated_at, &mut comment.revision),
+        update,
+        async || store.comments().get(&id).await,
+    )
+    .await;
 }
 
 #[tokio::test]

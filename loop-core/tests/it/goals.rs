@@ -41,6 +41,7 @@ async fn every_field_comes_back() {
         created_at,
         updated_at: created_at,
         deleted_at: None,
+        revision: 1,
     };
     assert_eq!(created, expected);
     assert_eq!(store.goals().get(&created.id).await.unwrap(), expected);
@@ -80,7 +81,7 @@ async fn each_field_is_kept_cleared_or_set() {
     changes.extend(nullable(None));
     changes.extend(nullable(Some(&full)));
     let update = async |patch| store.goals().update(&id, patch).await;
-    check_changes(full, changes, |goal| &mut goal.updated_at, update, async || store.goals().get(&id).await).await;
+    check_changes(full, changes, |goal| (&mut goal.updated_at, &mut goal.revision), update, async || store.goals().get(&id).await).await;
 }
 
 #[tokio::test]

@@ -93,6 +93,10 @@ async fn every_field_comes_back() {
         created_at: created.created_at,
         updated_at: created.created_at,
         deleted_at: None,
+        signal_count: 0,
+        signal_severity: None,
+        last_signal_at: None,
+        revision: 1,
     };
     assert_eq!(created, expected);
     assert_eq!(store.issues().get(&created.id).await.unwrap(), expected);
@@ -165,7 +169,8 @@ async fn each_field_is_kept_cleared_or_set() {
     changes.extend(nullable(Some(&full)));
     let id = full.id.clone();
     let update = async |patch| store.issues().update(&id, patch).await;
-    check_changes(full, changes, |issue| &mut issue.updated_at, update, async || store.issues().get(&id).await).await;
+    check_changes(full, changes, |issue| (&mut issue.updated_at, &mut issue.revision), update, async || store.issues().get(&id).await)
+        .await;
 }
 
 #[tokio::test]
@@ -195,7 +200,7 @@ async fn all_fields_are_changed_at_once() {
     let updated = store.issues().update(&target.id, patch).await.unwrap();
     let twin = store.issues().create(new).await.unwrap();
     let Issue { id, number, created_at, updated_at, .. } = updated.clone();
-    assert_eq!(updated, Issue { id, number, created_at, updated_at, ..twin });
+    assert_eq!(updated, Issue { id, number, created_at, updated_at, revision: 2, ..twin });
     assert_eq!(store.labels().of_issue(&target.id).await.unwrap(), [label]);
 }
 
@@ -205,6 +210,7 @@ async fn every_wrong_reference_is_named_and_nothing_is_written() {
     let store = db.store();
     let (good, bystander) = (label(store, "good").await, issue(store, "Bystander").await);
     store.labels().attach(&bystander.id, &good.id).await.unwrap();
+    let bystander = store.issues().get(&bystander.id).await.unwrap();
     let deleted_label = label(store, "deleted").await;
     store.labels().delete(&deleted_label.id).await.unwrap();
     let parents = [IssueId::new(), deleted_issue(store).await];

@@ -46,7 +46,8 @@ async fn each_field_is_kept_or_set() {
     let mut changes = sets!(LabelPatch to Label: name = valid("BUG"), color = valid("red"));
     changes.push(change("nothing", LabelPatch::default(), |_| {}));
     let update = async |patch| store.labels().update(&id, patch).await;
-    check_changes(before, changes, |label| &mut label.updated_at, update, async || store.labels().get(&id).await).await;
+    check_changes(before, changes, |label| (&mut label.updated_at, &mut label.revision), update, async || store.labels().get(&id).await)
+        .await;
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ mod deliveries;
 mod embedded;
 mod failures;
 mod goals;
+mod grouping;
+mod history;
 #[cfg(unix)]
 mod hosts;
 mod issue_lists;
@@ -25,6 +27,7 @@ mod poolers;
 mod projects;
 mod prompts;
 mod relations;
+mod revisions;
 mod round_trips;
 mod scope;
 mod signals;

@@ -4,14 +4,25 @@ use loop_core::{Entity, Error, IssueFilter, LoopStore, MigrationReport, Migratio
 
 use crate::support::{everything, issue, not_found, one, problem};
 
-const KNOWN: [&str; 5] = ["V1__projects_and_goals", "V2__issues", "V3__signals", "V4__prompts", "V5__api_keys"];
+const KNOWN: [&str; 9] = [
+    "V1__projects_and_goals",
+    "V2__issues",
+    "V3__signals",
+    "V4__prompts",
+    "V5__api_keys",
+    "V6__revisions",
+    "V7__history",
+    "V8__fingerprints",
+    "V9__idempotency",
+];
+const NEWEST: i32 = 9;
 
 fn report(applied: &[&str]) -> MigrationReport {
-    MigrationReport { applied: applied.iter().map(ToString::to_string).collect(), version: 5 }
+    MigrationReport { applied: applied.iter().map(ToString::to_string).collect(), version: NEWEST }
 }
 
 fn status(pending: &[&str], version: Option<i32>) -> MigrationStatus {
-    MigrationStatus { pending: pending.iter().map(ToString::to_string).collect(), version, known: 5 }
+    MigrationStatus { pending: pending.iter().map(ToString::to_string).collect(), version, known: NEWEST }
 }
 
 #[tokio::test]
@@ -20,7 +31,7 @@ async fn an_empty_database_is_brought_to_the_newest_version_once() {
     let store = db.store();
     assert_eq!(store.migration_status().await.unwrap(), status(&KNOWN, None));
     assert_eq!(store.migrate().await.unwrap(), report(&KNOWN));
-    assert_eq!(store.migration_status().await.unwrap(), status(&[], Some(5)));
+    assert_eq!(store.migration_status().await.unwrap(), status(&[], Some(NEWEST)));
     issue(store, "Kept").await;
     assert_eq!(store.migrate().await.unwrap(), report(&[]));
     assert_eq!(store.issues().list(&IssueFilter::default(), &everything()).await.unwrap().total, Some(1));
@@ -30,9 +41,9 @@ async fn an_empty_database_is_brought_to_the_newest_version_once() {
 async fn a_database_that_is_ahead_is_left_alone() {
     let db = TestDb::new().await;
     let store = db.store();
-    store.raw("INSERT INTO loop_migrations VALUES (9, 'from_the_future', '2026-01-01T00:00:00Z', '1')").await.unwrap();
-    assert_eq!(store.migrate().await.unwrap(), MigrationReport { applied: vec![], version: 9 });
-    assert_eq!(store.migration_status().await.unwrap(), status(&[], Some(9)));
+    store.raw("INSERT INTO loop_migrations VALUES (99, 'from_the_future', '2026-01-01T00:00:00Z', '1')").await.unwrap();
+    assert_eq!(store.migrate().await.unwrap(), MigrationReport { applied: vec![], version: 99 });
+    assert_eq!(store.migration_status().await.unwrap(), status(&[], Some(99)));
     issue(store, "Works").await;
 }
 
@@ -64,9 +75,9 @@ async fn a_migration_that_fails_leaves_nothing() {
 async fn some_of_them_are_applied_where_some_were() {
     let db = TestDb::new().await;
     let store = db.store();
-    store.raw("DELETE FROM loop_migrations WHERE version = 5; DROP TABLE api_keys; DROP TYPE api_key_role").await.unwrap();
-    assert_eq!(store.migration_status().await.unwrap(), status(&KNOWN[4..], Some(4)));
-    assert_eq!(store.migrate().await.unwrap(), report(&KNOWN[4..]));
+    store.raw("DELETE FROM loop_migrations WHERE version = 9; DROP TABLE idempotency_keys").await.unwrap();
+    assert_eq!(store.migration_status().await.unwrap(), status(&KNOWN[8..], Some(8)));
+    assert_eq!(store.migrate().await.unwrap(), report(&KNOWN[8..]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -28,7 +28,8 @@ async fn every_field_comes_back() {
     let (new, created) = full(store).await;
     let Project { id, created_at, .. } = created.clone();
     let NewProject { name, description, status, health, goal_id } = new;
-    let expected = Project { id, name, description, status, health, goal_id, created_at, updated_at: created_at, deleted_at: None };
+    let expected =
+        Project { id, name, description, status, health, goal_id, created_at, updated_at: created_at, deleted_at: None, revision: 1 };
     assert_eq!(created, expected);
     assert_eq!(store.projects().get(&created.id).await.unwrap(), expected);
     assert_eq!(store.projects().list(&ProjectFilter::default(), &everything()).await.unwrap().data, [expected]);
@@ -65,7 +66,14 @@ async fn each_field_is_kept_cleared_or_set() {
     changes.extend(nullables!(ProjectPatch to Project like None; description, goal_id));
     changes.extend(nullables!(ProjectPatch to Project like Some(&full); description, goal_id));
     let update = async |patch| store.projects().update(&id, patch).await;
-    check_changes(full, changes, |project| &mut project.updated_at, update, async || store.projects().get(&id).await).await;
+    check_changes(
+        full,
+        changes,
+        |project| (&mut project.updated_at, &mut project.revision),
+        update,
+        async || store.projects().get(&id).await,
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ async fn every_field_of_a_template_comes_back() {
         created_at,
         updated_at: created_at,
         deleted_at: None,
+        revision: 1,
     };
     assert_eq!(created, expected);
     assert_eq!(store.templates().get(&created.id).await.unwrap(), expected);
@@ -94,7 +95,14 @@ async fn each_field_of_a_template_is_kept_cleared_or_set() {
     changes.extend(nullables!(TemplatePatch to PromptTemplate like None; description, project_id));
     changes.extend(nullables!(TemplatePatch to PromptTemplate like Some(&full); description, project_id));
     let update = async |patch| store.templates().update(&id, patch).await;
-    check_changes(full, changes, |template| &mut template.updated_at, update, async || store.templates().get(&id).await).await;
+    check_changes(
+        full,
+        changes,
+        |template| (&mut template.updated_at, &mut template.revision),
+        update,
+        async || store.templates().get(&id).await,
+    )
+    .await;
 }
 
 #[tokio::test]

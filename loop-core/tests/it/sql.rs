@@ -34,17 +34,18 @@ async fn every_statement_can_be_prepared() {
 fn every_statement_is_bound_to_the_scope() {
     let mut unbound: Vec<_> = loop_core::statements().into_iter().filter(|sql| !sql.contains("$1::text")).map(name).collect();
     unbound.sort_unstable();
-    // Labels are shared. The lists and their counts get the condition where they are put together, and the tests of the scope see it.
+    // Labels are shared, and whose an idempotency key is is said beside it. The lists and their counts get the condition where they are put together, and the tests of the scope see it.
     let expected = [
         "api_keys.count",
         "api_keys.list",
         "goals.count",
         "goals.list",
+        "idempotency.claim",
+        "idempotency.record",
         "issues.count",
         "issues.list",
         "labels.count",
         "labels.create",
-        "labels.delete",
         "labels.get",
         "labels.list",
         "projects.count",

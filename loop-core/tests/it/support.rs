@@ -99,17 +99,18 @@ pub(crate) use {nullables, sets};
 pub(crate) async fn check_changes<P, R: PartialEq + Debug>(
     mut row: R,
     changes: Vec<Change<P, R>>,
-    updated_at: impl Fn(&mut R) -> &mut Timestamp,
+    stamps: impl Fn(&mut R) -> (&mut Timestamp, &mut i64),
     update: impl AsyncFn(P) -> Result<R, Error>,
     get: impl AsyncFn() -> Result<R, Error>,
 ) {
     for Change { name, patch, expect } in changes {
-        let before = *updated_at(&mut row);
         let mut updated = update(patch).await.unwrap();
-        let after = *updated_at(&mut updated);
-        assert!(after >= before, "{name}");
+        let after = *stamps(&mut updated).0;
+        let (updated_at, revision) = stamps(&mut row);
+        assert!(after >= *updated_at, "{name}");
+        *updated_at = after;
+        *revision += 1;
         expect(&mut row);
-        *updated_at(&mut row) = after;
         assert_eq!(updated, row, "{name}");
         assert_eq!(get().await.unwrap(), row, "{name}");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use loop_core::{Entity, Error, IssueFilter, IssueId, IssuePatch, LoopStore, test_util::TestDb};
+use loop_core::{Entity, Error, Issue, IssueFilter, IssueId, IssuePatch, LoopStore, test_util::TestDb};
 
 use crate::support::{Problem, comment, everything, issue, label, new_comment, new_issue, not_found, problem, valid};
 
@@ -32,8 +32,10 @@ async fn what_ends_well_is_kept() {
             Ok(issue)
         })
         .await;
-    let issue = answer.unwrap();
-    assert_eq!(store.issues().get(&issue.id).await.unwrap(), issue);
+    let created = answer.unwrap();
+    let issue = store.issues().get(&created.id).await.unwrap();
+    // The label that was attached made it another revision.
+    assert_eq!(issue, Issue { revision: 2, ..created });
     assert_eq!(store.comments().list(&issue.id, &everything()).await.unwrap().total, Some(1));
 }
 

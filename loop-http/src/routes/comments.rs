@@ -3,15 +3,17 @@ use axum::{
     routing::{get, patch},
 };
 use http::StatusCode;
-use loop_core::{Comment, CommentId, CommentPatch, CommentThread, NewComment, Page};
+use loop_core::{Comment, CommentId, CommentPatch, CommentThread, NewComment, Page, Session};
 
-use super::{Answer, Created, answer, created, issues::IssuePath};
+use super::{Answer, Posted, Single, answer, issues::IssuePath, single};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
+    idempotency::Post,
     query::List,
+    revision::IfMatch,
     state::AppState,
 };
 
@@ -34,20 +36,28 @@ impl FromFields for CommentPatch {
 }
 
 async fn list(Reader(store): Reader, path: IssuePath, List((), page): List<()>) -> Answer<Page<CommentThread>> {
-    let issue = path.resolve(&store).await?;
+    let issue = path.resolve(store.session()).await?;
     answer(store.comments().list(&issue, &page).await?)
 }
 
-async fn create(Writer(store): Writer, path: IssuePath, Input(new): Input<NewComment>) -> Created<Comment> {
-    let issue = path.resolve(&store).await?;
-    created(store.comments().create(&issue, new).await?)
+async fn create(post: Post<NewComment, IssuePath>) -> Posted {
+    let create = async |session: Session<'_>, path: IssuePath, new| {
+        let issue = path.resolve(session).await?;
+        Ok(session.comments().create(&issue, new).await?)
+    };
+    post.create(create).await
 }
 
-async fn update(Writer(store): Writer, Id(id): Id<CommentId>, Input(patch): Input<CommentPatch>) -> Answer<Comment> {
-    answer(store.comments().update(&id, patch).await?)
+async fn update(
+    Writer(store): Writer,
+    Id(id): Id<CommentId>,
+    IfMatch(revisions): IfMatch,
+    Input(patch): Input<CommentPatch>,
+) -> Single<Comment> {
+    single(store.comments().expecting(revisions.as_ref()).update(&id, patch).await?)
 }
 
-async fn delete(Writer(store): Writer, Id(id): Id<CommentId>) -> Result<StatusCode, ApiError> {
-    store.comments().delete(&id).await?;
+async fn delete(Writer(store): Writer, Id(id): Id<CommentId>, IfMatch(revisions): IfMatch) -> Result<StatusCode, ApiError> {
+    store.comments().expecting(revisions.as_ref()).delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

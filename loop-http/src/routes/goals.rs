@@ -2,13 +2,15 @@ use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{Goal, GoalFilter, GoalId, GoalPatch, GoalStatus, NewGoal, Page};
 
-use super::{Answer, Created, answer, created};
+use super::{Answer, Posted, Single, answer, single};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
+    idempotency::Post,
     query::{FromQuery, List, Query},
+    revision::IfMatch,
     state::AppState,
 };
 
@@ -59,19 +61,19 @@ async fn list(Reader(store): Reader, List(filter, page): List<GoalFilter>) -> An
     answer(store.goals().list(&filter, &page).await?)
 }
 
-async fn create(Writer(store): Writer, Input(new): Input<NewGoal>) -> Created<Goal> {
-    created(store.goals().create(new).await?)
+async fn create(post: Post<NewGoal>) -> Posted {
+    post.create(async |session, (), new| Ok(session.goals().create(new).await?)).await
 }
 
-async fn read(Reader(store): Reader, Id(id): Id<GoalId>) -> Answer<Goal> {
-    answer(store.goals().get(&id).await?)
+async fn read(Reader(store): Reader, Id(id): Id<GoalId>) -> Single<Goal> {
+    single(store.goals().get(&id).await?)
 }
 
-async fn update(Writer(store): Writer, Id(id): Id<GoalId>, Input(patch): Input<GoalPatch>) -> Answer<Goal> {
-    answer(store.goals().update(&id, patch).await?)
+async fn update(Writer(store): Writer, Id(id): Id<GoalId>, IfMatch(revisions): IfMatch, Input(patch): Input<GoalPatch>) -> Single<Goal> {
+    single(store.goals().expecting(revisions.as_ref()).update(&id, patch).await?)
 }
 
-async fn delete(Writer(store): Writer, Id(id): Id<GoalId>) -> Result<StatusCode, ApiError> {
-    store.goals().delete(&id).await?;
+async fn delete(Writer(store): Writer, Id(id): Id<GoalId>, IfMatch(revisions): IfMatch) -> Result<StatusCode, ApiError> {
+    store.goals().expecting(revisions.as_ref()).delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,17 +5,19 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use loop_core::{
-    Commit, Entity, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType, LabelId,
-    LoopStore, NewIssue, Page, PullRequest, Search,
+    Commit, Entity, Hypothesis, Issue, IssueDetail, IssueEvent, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType,
+    LabelId, NewIssue, Page, PullRequest, Search, Session,
 };
 
-use super::{Answer, Created, answer, created};
+use super::{Answer, Posted, Single, answer, single};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
     extract::{Input, path_parameters},
     fields::{Fields, FromFields, object, objects},
+    idempotency::Post,
     query::{FromQuery, List, Query},
+    revision::IfMatch,
     state::AppState,
 };
 
@@ -24,6 +26,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/issues", get(list).post(create))
         .route("/issues/{id}", get(detail).patch(update).delete(delete))
         .route("/issues/{id}/labels/{label_id}", put(attach).delete(detach))
+        .route("/issues/{id}/events", get(events))
 }
 
 /// An issue in a path: its id, or its number.
@@ -31,14 +34,14 @@ pub(crate) struct IssuePath(String);
 
 impl IssuePath {
     /// The issue's id. A number is looked up within what the caller may see.
-    pub(crate) async fn resolve(&self, store: &LoopStore) -> Result<IssueId, ApiError> {
+    pub(crate) async fn resolve(&self, session: Session<'_>) -> Result<IssueId, ApiError> {
         if let Ok(id) = self.0.parse() {
             return Ok(id);
         }
         // `+7` and `007` are not how a number is written.
         let number = self.0.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == self.0);
         match number {
-            Some(number) => store.issues().find_by_number(number).await?.ok_or_else(|| ApiError::not_found(Entity::Issue)),
+            Some(number) => session.issues().find_by_number(number).await?.ok_or_else(|| ApiError::not_found(Entity::Issue)),
             None => Err(ApiError::not_found(Entity::Issue)),
         }
     }
@@ -171,34 +174,39 @@ async fn list(Reader(store): Reader, List(filter, page): List<IssueFilter>) -> A
     answer(store.issues().list(&filter, &page).await?)
 }
 
-async fn create(Writer(store): Writer, Input(new): Input<NewIssue>) -> Created<Issue> {
-    created(store.issues().create(new).await?)
+async fn create(post: Post<NewIssue>) -> Posted {
+    post.create(async |session, (), new| Ok(session.issues().create(new).await?)).await
 }
 
-async fn detail(Reader(store): Reader, path: IssuePath) -> Answer<IssueDetail> {
-    let id = path.resolve(&store).await?;
-    answer(store.issues().detail(&id).await?)
+async fn detail(Reader(store): Reader, path: IssuePath) -> Single<IssueDetail> {
+    let id = path.resolve(store.session()).await?;
+    single(store.issues().detail(&id).await?)
 }
 
-async fn update(Writer(store): Writer, issue: IssuePath, Input(patch): Input<IssuePatch>) -> Answer<Issue> {
-    let id = issue.resolve(&store).await?;
-    answer(store.issues().update(&id, patch).await?)
+async fn update(Writer(store): Writer, issue: IssuePath, IfMatch(revisions): IfMatch, Input(patch): Input<IssuePatch>) -> Single<Issue> {
+    let id = issue.resolve(store.session()).await?;
+    single(store.issues().expecting(revisions.as_ref()).update(&id, patch).await?)
 }
 
-async fn delete(Writer(store): Writer, path: IssuePath) -> Result<StatusCode, ApiError> {
-    let id = path.resolve(&store).await?;
-    store.issues().delete(&id).await?;
+async fn delete(Writer(store): Writer, path: IssuePath, IfMatch(revisions): IfMatch) -> Result<StatusCode, ApiError> {
+    let id = path.resolve(store.session()).await?;
+    store.issues().expecting(revisions.as_ref()).delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn events(Reader(store): Reader, path: IssuePath, List((), page): List<()>) -> Answer<Page<IssueEvent>> {
+    let id = path.resolve(store.session()).await?;
+    answer(store.events().of_issue(&id, &page).await?)
+}
+
 async fn attach(Writer(store): Writer, IssueLabelPath(issue, label): IssueLabelPath) -> Result<StatusCode, ApiError> {
-    let issue = issue.resolve(&store).await?;
+    let issue = issue.resolve(store.session()).await?;
     store.labels().attach(&issue, &label).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn detach(Writer(store): Writer, IssueLabelPath(issue, label): IssueLabelPath) -> Result<StatusCode, ApiError> {
-    let issue = issue.resolve(&store).await?;
+    let issue = issue.resolve(store.session()).await?;
     store.labels().detach(&issue, &label).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,15 +5,16 @@ use axum::{
     routing::{get, post},
 };
 use http::StatusCode;
-use loop_core::{ApiKey, ApiKeyId, IssuedKey, NewApiKey, Page, Role, Timestamp};
+use loop_core::{ApiKey, ApiKeyId, IssuedKey, NewApiKey, Page, Role, Session, Timestamp};
 use serde::Serialize;
 
-use super::{Answer, Created, answer, created};
+use super::{Answer, Posted, answer};
 use crate::{
     auth::Admin,
     error::ApiError,
-    extract::{Id, Input, OptionalInput},
+    extract::Id,
     fields::{Fields, FromFields},
+    idempotency::AdminPost,
     query::List,
     state::AppState,
 };
@@ -72,22 +73,23 @@ impl From<IssuedKey> for IssuedBody {
     }
 }
 
-async fn list(admin: Admin, List((), page): List<()>) -> Answer<Page<ApiKey>> {
-    answer(admin.store.api_keys().list(&page).await?)
+async fn list(Admin(store): Admin, List((), page): List<()>) -> Answer<Page<ApiKey>> {
+    answer(store.api_keys().list(&page).await?)
 }
 
-async fn create(admin: Admin, Input(new): Input<NewApiKey>) -> Created<IssuedBody> {
-    admin.may_create_key()?;
-    created(admin.store.api_keys().create(new).await?.into())
+async fn create(post: AdminPost<NewApiKey>) -> Posted {
+    post.run(StatusCode::CREATED, async |session, (), new| Ok(IssuedBody::from(session.api_keys().create(new).await?))).await
 }
 
-async fn rotate(admin: Admin, Id(id): Id<ApiKeyId>, OptionalInput(body): OptionalInput<RotateBody>) -> Answer<IssuedBody> {
-    admin.may_create_key()?;
-    let RotateBody { grace } = body.unwrap_or_default();
-    answer(admin.store.api_keys().rotate(&id, grace).await?.into())
+async fn rotate(post: AdminPost<Option<RotateBody>, Id<ApiKeyId>>) -> Posted {
+    let rotate = async |session: Session<'_>, Id(id), body: Option<RotateBody>| {
+        let RotateBody { grace } = body.unwrap_or_default();
+        Ok(IssuedBody::from(session.api_keys().rotate(&id, grace).await?))
+    };
+    post.run(StatusCode::OK, rotate).await
 }
 
-async fn revoke(admin: Admin, Id(id): Id<ApiKeyId>) -> Result<StatusCode, ApiError> {
-    admin.store.api_keys().revoke(&id).await?;
+async fn revoke(Admin(store): Admin, Id(id): Id<ApiKeyId>) -> Result<StatusCode, ApiError> {
+    store.api_keys().revoke(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

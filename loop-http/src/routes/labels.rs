@@ -2,13 +2,15 @@ use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{Label, LabelId, LabelPatch, NewLabel, Page};
 
-use super::{Answer, Created, answer, created};
+use super::{Answer, Posted, Single, answer, single};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
+    idempotency::Post,
     query::List,
+    revision::IfMatch,
     state::AppState,
 };
 
@@ -33,19 +35,19 @@ async fn list(Reader(store): Reader, List((), page): List<()>) -> Answer<Page<La
     answer(store.labels().list(&page).await?)
 }
 
-async fn create(Writer(store): Writer, Input(new): Input<NewLabel>) -> Created<Label> {
-    created(store.labels().create(new).await?)
+async fn create(post: Post<NewLabel>) -> Posted {
+    post.create(async |session, (), new| Ok(session.labels().create(new).await?)).await
 }
 
-async fn read(Reader(store): Reader, Id(id): Id<LabelId>) -> Answer<Label> {
-    answer(store.labels().get(&id).await?)
+async fn read(Reader(store): Reader, Id(id): Id<LabelId>) -> Single<Label> {
+    single(store.labels().get(&id).await?)
 }
 
-async fn update(Writer(store): Writer, Id(id): Id<LabelId>, Input(patch): Input<LabelPatch>) -> Answer<Label> {
-    answer(store.labels().update(&id, patch).await?)
+async fn update(Writer(store): Writer, Id(id): Id<LabelId>, IfMatch(revisions): IfMatch, Input(patch): Input<LabelPatch>) -> Single<Label> {
+    single(store.labels().expecting(revisions.as_ref()).update(&id, patch).await?)
 }
 
-async fn delete(Writer(store): Writer, Id(id): Id<LabelId>) -> Result<StatusCode, ApiError> {
-    store.labels().delete(&id).await?;
+async fn delete(Writer(store): Writer, Id(id): Id<LabelId>, IfMatch(revisions): IfMatch) -> Result<StatusCode, ApiError> {
+    store.labels().expecting(revisions.as_ref()).delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,20 +13,22 @@ mod signals;
 mod templates;
 mod webhooks;
 
-use axum::Router;
-use http::StatusCode;
+use axum::{Router, response::Response};
 
-use crate::{error::ApiError, state::AppState};
+use crate::{error::ApiError, revision::Tagged, state::AppState};
 
 /// What a handler answers.
 type Answer<T> = Result<axum::Json<T>, ApiError>;
 
+/// What a handler answers of one row that can be changed.
+type Single<T> = Result<Tagged<T>, ApiError>;
+
 /// What a handler that creates answers.
-type Created<T> = Result<(StatusCode, axum::Json<T>), ApiError>;
+type Posted = Result<Response, ApiError>;
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what a handler answers")]
-fn created<T>(value: T) -> Created<T> {
-    Ok((StatusCode::CREATED, axum::Json(value)))
+fn single<T>(value: T) -> Single<T> {
+    Ok(Tagged(value))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what a handler answers")]

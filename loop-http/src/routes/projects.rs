@@ -1,19 +1,26 @@
 use axum::{Router, routing::get};
 use http::StatusCode;
-use loop_core::{NewProject, Page, Project, ProjectDetail, ProjectFilter, ProjectHealth, ProjectId, ProjectPatch, ProjectStatus};
+use loop_core::{
+    IssueEvent, NewProject, Page, Project, ProjectDetail, ProjectFilter, ProjectHealth, ProjectId, ProjectPatch, ProjectStatus,
+};
 
-use super::{Answer, Created, answer, created};
+use super::{Answer, Posted, Single, answer, single};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
+    idempotency::Post,
     query::{FromQuery, List, Query},
+    revision::IfMatch,
     state::AppState,
 };
 
 pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/projects", get(list).post(create)).route("/projects/{id}", get(detail).patch(update).delete(delete))
+    Router::new()
+        .route("/projects", get(list).post(create))
+        .route("/projects/{id}", get(detail).patch(update).delete(delete))
+        .route("/projects/{id}/events", get(events))
 }
 
 impl FromQuery for ProjectFilter {
@@ -53,19 +60,28 @@ async fn list(Reader(store): Reader, List(filter, page): List<ProjectFilter>) ->
     answer(store.projects().list(&filter, &page).await?)
 }
 
-async fn create(Writer(store): Writer, Input(new): Input<NewProject>) -> Created<Project> {
-    created(store.projects().create(new).await?)
+async fn create(post: Post<NewProject>) -> Posted {
+    post.create(async |session, (), new| Ok(session.projects().create(new).await?)).await
 }
 
-async fn detail(Reader(store): Reader, Id(id): Id<ProjectId>) -> Answer<ProjectDetail> {
-    answer(store.projects().detail(&id).await?)
+async fn detail(Reader(store): Reader, Id(id): Id<ProjectId>) -> Single<ProjectDetail> {
+    single(store.projects().detail(&id).await?)
 }
 
-async fn update(Writer(store): Writer, Id(id): Id<ProjectId>, Input(patch): Input<ProjectPatch>) -> Answer<Project> {
-    answer(store.projects().update(&id, patch).await?)
+async fn update(
+    Writer(store): Writer,
+    Id(id): Id<ProjectId>,
+    IfMatch(revisions): IfMatch,
+    Input(patch): Input<ProjectPatch>,
+) -> Single<Project> {
+    single(store.projects().expecting(revisions.as_ref()).update(&id, patch).await?)
 }
 
-async fn delete(Writer(store): Writer, Id(id): Id<ProjectId>) -> Result<StatusCode, ApiError> {
-    store.projects().delete(&id).await?;
+async fn delete(Writer(store): Writer, Id(id): Id<ProjectId>, IfMatch(revisions): IfMatch) -> Result<StatusCode, ApiError> {
+    store.projects().expecting(revisions.as_ref()).delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn events(Reader(store): Reader, Id(id): Id<ProjectId>, List((), page): List<()>) -> Answer<Page<IssueEvent>> {
+    answer(store.events().of_project(&id, &page).await?)
 }

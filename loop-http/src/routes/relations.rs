@@ -1,13 +1,14 @@
 use axum::{Router, routing::get};
 use http::StatusCode;
-use loop_core::{NewRelation, Page, Relation, RelationId, RelationView};
+use loop_core::{NewRelation, Page, RelationId, RelationView, Session};
 
-use super::{Answer, Created, answer, created, issues::IssuePath};
+use super::{Answer, Posted, answer, issues::IssuePath};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
-    extract::{Id, Input},
+    extract::Id,
     fields::{Fields, FromFields},
+    idempotency::Post,
     query::List,
     state::AppState,
 };
@@ -24,13 +25,16 @@ impl FromFields for NewRelation {
 }
 
 async fn list(Reader(store): Reader, path: IssuePath, List((), page): List<()>) -> Answer<Page<RelationView>> {
-    let issue = path.resolve(&store).await?;
+    let issue = path.resolve(store.session()).await?;
     answer(store.relations().list(&issue, &page).await?)
 }
 
-async fn create(Writer(store): Writer, path: IssuePath, Input(new): Input<NewRelation>) -> Created<Relation> {
-    let issue = path.resolve(&store).await?;
-    created(store.relations().create(&issue, new).await?)
+async fn create(post: Post<NewRelation, IssuePath>) -> Posted {
+    let create = async |session: Session<'_>, path: IssuePath, new| {
+        let issue = path.resolve(session).await?;
+        Ok(session.relations().create(&issue, new).await?)
+    };
+    post.create(create).await
 }
 
 async fn delete(Writer(store): Writer, Id(id): Id<RelationId>) -> Result<StatusCode, ApiError> {

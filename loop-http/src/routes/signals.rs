@@ -1,19 +1,20 @@
 use axum::{
-    Json, Router,
-    extract::{FromRequest, Request},
+    Router,
     routing::{get, post},
 };
-use http::StatusCode;
+use bytes::Bytes;
+use http::HeaderMap;
 use loop_core::{Ingested, JsonObject, NewSignal, Page, Severity, Signal, SignalFilter, SignalId, Signals, Text};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Answer, Created, answer, created};
+use super::{Answer, Posted, answer};
 use crate::{
-    auth::{Reader, Writer},
+    auth::Reader,
     error::{ApiError, Details},
-    extract::{Id, Input, json_body},
+    extract::{FromBody, Id, json_text},
     fields::{self, Fields, FromFields},
+    idempotency::Post,
     query::{FromQuery, List, Query},
     state::AppState,
 };
@@ -52,27 +53,28 @@ impl FromFields for NewSignal {
         let source_id = fields.optional("sourceId");
         let tags = fields.optional::<Vec<Text>>("tags").unwrap_or_default();
         let project_id = fields.optional("projectId");
-        Some(Self { source_id, tags, project_id, ..Self::new(source?, kind?, severity, payload) })
+        let fingerprint = fields.optional("fingerprint");
+        Some(Self { source_id, tags, project_id, fingerprint, ..Self::new(source?, kind?, severity, payload) })
     }
 }
 
 /// The signals of a batch: `{"signals": […]}`, or the list alone.
 struct Batch(Vec<NewSignal>);
 
-impl FromRequest<AppState> for Batch {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
-        let body = json_body(request).await?;
-        let text = body.text();
+impl FromBody for Batch {
+    fn from_body(headers: &HeaderMap, body: Bytes) -> Result<Self, ApiError> {
+        let text = json_text(headers, body)?;
         if text.trim_start().starts_with('[') {
-            return signals(text, "signals").map(Self).map_err(ApiError::validation);
+            return signals(&text, "signals").map(Self).map_err(ApiError::validation);
         }
-        fields::read(text)
+        fields::read(&text).map(|BatchObject(signals)| Self(signals))
     }
 }
 
-impl FromFields for Batch {
+/// The longer form of a batch.
+struct BatchObject(Vec<NewSignal>);
+
+impl FromFields for BatchObject {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         fields.required_by("signals", signals).map(Self)
     }
@@ -100,12 +102,12 @@ async fn list(Reader(store): Reader, List(filter, page): List<SignalFilter>) -> 
     answer(store.signals().list(&filter, &page).await?)
 }
 
-async fn create(Writer(store): Writer, Input(new): Input<NewSignal>) -> Created<Ingested> {
-    created(store.signals().ingest(new).await?)
+async fn create(post: Post<NewSignal>) -> Posted {
+    post.create(async |session, (), new| Ok(session.signals().ingest(new).await?)).await
 }
 
-async fn batch(Writer(store): Writer, Batch(new): Batch) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
-    created(BatchAnswer { data: store.signals().ingest_batch(new).await? })
+async fn batch(post: Post<Batch>) -> Posted {
+    post.create(async |session, (), Batch(new)| Ok(BatchAnswer { data: session.signals().ingest_batch(new).await? })).await
 }
 
 async fn read(Reader(store): Reader, Id(id): Id<SignalId>) -> Answer<Signal> {

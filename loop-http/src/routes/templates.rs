@@ -8,13 +8,15 @@ use loop_core::{
     TemplateFilter, TemplateId, TemplatePatch, VersionId,
 };
 
-use super::{Answer, Created, answer, created};
+use super::{Answer, Posted, Single, answer, single};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
     extract::{Id, Ids, Input},
     fields::{Fields, FromFields},
+    idempotency::Post,
     query::{FromQuery, List, Query},
+    revision::IfMatch,
     state::AppState,
 };
 
@@ -97,20 +99,25 @@ async fn list(Reader(store): Reader, List(filter, page): List<TemplateFilter>) -
     answer(store.templates().list(&filter, &page).await?)
 }
 
-async fn create(Writer(store): Writer, Input(new): Input<NewTemplate>) -> Created<PromptTemplate> {
-    created(store.templates().create(new).await?)
+async fn create(post: Post<NewTemplate>) -> Posted {
+    post.create(async |session, (), new| Ok(session.templates().create(new).await?)).await
 }
 
-async fn detail(Reader(store): Reader, Id(id): Id<TemplateId>) -> Answer<TemplateDetail> {
-    answer(store.templates().detail(&id).await?)
+async fn detail(Reader(store): Reader, Id(id): Id<TemplateId>) -> Single<TemplateDetail> {
+    single(store.templates().detail(&id).await?)
 }
 
-async fn update(Writer(store): Writer, Id(id): Id<TemplateId>, Input(patch): Input<TemplatePatch>) -> Answer<PromptTemplate> {
-    answer(store.templates().update(&id, patch).await?)
+async fn update(
+    Writer(store): Writer,
+    Id(id): Id<TemplateId>,
+    IfMatch(revisions): IfMatch,
+    Input(patch): Input<TemplatePatch>,
+) -> Single<PromptTemplate> {
+    single(store.templates().expecting(revisions.as_ref()).update(&id, patch).await?)
 }
 
-async fn delete(Writer(store): Writer, Id(id): Id<TemplateId>) -> Result<StatusCode, ApiError> {
-    store.templates().delete(&id).await?;
+async fn delete(Writer(store): Writer, Id(id): Id<TemplateId>, IfMatch(revisions): IfMatch) -> Result<StatusCode, ApiError> {
+    store.templates().expecting(revisions.as_ref()).delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -118,18 +125,18 @@ async fn list_versions(Reader(store): Reader, Id(template): Id<TemplateId>, List
     answer(store.versions().list(&template, &page).await?)
 }
 
-async fn create_version(Writer(store): Writer, Id(template): Id<TemplateId>, Input(new): Input<NewVersion>) -> Created<PromptVersion> {
-    created(store.versions().create(&template, new).await?)
+async fn create_version(post: Post<NewVersion, Id<TemplateId>>) -> Posted {
+    post.create(async |session, Id(template), new| Ok(session.versions().create(&template, new).await?)).await
 }
 
-async fn promote(Writer(store): Writer, Ids(template, version): Ids<TemplateId, VersionId>) -> Answer<PromptVersion> {
-    answer(store.versions().promote(&template, &version).await?)
+async fn promote(post: Post<(), Ids<TemplateId, VersionId>>) -> Posted {
+    post.run(StatusCode::OK, async |session, Ids(template, version), ()| Ok(session.versions().promote(&template, &version).await?)).await
 }
 
 async fn list_reviews(Reader(store): Reader, Id(template): Id<TemplateId>, List((), page): List<()>) -> Answer<Page<PromptReview>> {
     answer(store.reviews().list(&template, &page).await?)
 }
 
-async fn create_review(Writer(store): Writer, Input(new): Input<NewReview>) -> Created<PromptReview> {
-    created(store.reviews().create(new).await?)
+async fn create_review(post: Post<NewReview>) -> Posted {
+    post.create(async |session, (), new| Ok(session.reviews().create(new).await?)).await
 }

@@ -8,7 +8,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request::Parts};
 use loop_core::{
-    Entity, Error, ProjectId,
+    Actor, Entity, Error, ProjectId,
     webhook::{Intake, IntakeError, PosthogVerifier, VerifyError, github_signal, posthog_signal, sentry_signal},
 };
 use serde_json::json;
@@ -139,7 +139,8 @@ impl Arrived {
             }
         };
         new.project_id = project;
-        let ingested = state.store().signals().ingest(new).await.map_err(unknown_project)?;
+        let store = state.store().acting(&Actor::webhook(new.source.as_str()));
+        let ingested = store.signals().ingest(new).await.map_err(unknown_project)?;
         let status = if ingested.redelivered { StatusCode::OK } else { StatusCode::CREATED };
         Ok((status, Json(ingested)).into_response())
     }

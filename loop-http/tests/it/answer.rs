@@ -111,7 +111,7 @@ pub(crate) fn is_time(value: &Value) -> bool {
     time.parse::<Timestamp>().is_ok_and(|parsed| parsed.to_string() == time)
 }
 
-/// That a living row has an id, the times of its creation and last change, and besides exactly this.
+/// That a living row has an id, the times of its creation and last change, a revision if it is of a kind that has one, and besides exactly this.
 #[track_caller]
 pub(crate) fn assert_row(actual: &Value, expected: &Value) {
     let mut rest = actual.as_object().unwrap().clone();
@@ -119,10 +119,11 @@ pub(crate) fn assert_row(actual: &Value, expected: &Value) {
     assert!(is_time(&rest.remove("createdAt").unwrap()), "{actual}");
     assert!(is_time(&rest.remove("updatedAt").unwrap()), "{actual}");
     assert_eq!(rest.remove("deletedAt").unwrap(), Value::Null, "{actual}");
+    assert!(rest.remove("revision").is_none_or(|revision| revision.as_u64().is_some_and(|revision| revision >= 1)), "{actual}");
     assert_eq!(&Value::Object(rest), expected);
 }
 
-/// The row with other values in these fields, and a new time of its last change.
+/// The row with other values in these fields, the next revision, and a new time of its last change.
 #[track_caller]
 pub(crate) fn assert_changed(after: &Value, before: &Value, changes: &Value) {
     let mut expected = before.clone();
@@ -131,5 +132,6 @@ pub(crate) fn assert_changed(after: &Value, before: &Value, changes: &Value) {
     }
     assert!(after["updatedAt"].as_str() >= before["updatedAt"].as_str());
     expected["updatedAt"] = after["updatedAt"].clone();
+    expected["revision"] = (before["revision"].as_i64().unwrap() + 1).into();
     assert_eq!(after, &expected);
 }

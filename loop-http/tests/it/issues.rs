@@ -7,7 +7,7 @@ fn plain(title: &str, number: &Value) -> Value {
     json!({
         "number": number, "title": title, "description": null, "type": "task", "status": "open", "priority": "medium", "parentId": null,
         "projectId": null, "signalSource": null, "hypothesis": null, "agentSessionId": null, "agentSummary": null, "commits": null,
-        "pullRequests": null, "completedAt": null,
+        "pullRequests": null, "completedAt": null, "signalCount": 0, "signalSeverity": null, "lastSignalAt": null,
     })
 }
 
@@ -40,6 +40,9 @@ async fn created_with_everything_and_shown_with_everything_around_it() {
     expected.as_object_mut().unwrap().remove("labelIds");
     expected["number"] = created["number"].clone();
     expected["completedAt"] = Value::Null;
+    expected["signalCount"] = json!(0);
+    expected["signalSeverity"] = Value::Null;
+    expected["lastSignalAt"] = Value::Null;
     assert_row(&created, &expected);
 
     let relation = json!({ "type": "blocks", "relatedIssueId": created["id"] });

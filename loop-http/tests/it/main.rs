@@ -15,8 +15,10 @@ mod database;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod errors;
+mod events;
 mod goals;
 mod health;
+mod idempotency;
 mod issue_lists;
 mod issues;
 mod keys;
@@ -28,6 +30,7 @@ mod process;
 mod projects;
 mod references;
 mod relations;
+mod revisions;
 mod routes;
 mod scope;
 mod server;

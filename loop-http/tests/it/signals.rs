@@ -22,7 +22,7 @@ async fn created_with_the_issue_it_becomes() {
         signal,
         &json!({
             "source": "monitoring", "sourceId": "alert-7", "type": "disk", "severity": "high", "projectId": project, "issueId": issue["id"],
-            "metadata": { "source": "monitoring", "rawPayload": payload, "tags": ["eu", "disk"] },
+            "metadata": { "source": "monitoring", "rawPayload": payload, "tags": ["eu", "disk"] }, "fingerprint": null,
         }),
     );
     assert_row(
@@ -31,6 +31,7 @@ async fn created_with_the_issue_it_becomes() {
             "number": issue["number"], "title": "[monitoring] disk: disk full", "description": null, "type": "signal", "status": "triage",
             "priority": "high", "parentId": null, "projectId": project, "signalSource": "monitoring", "signalPayload": payload,
             "hypothesis": null, "agentSessionId": null, "agentSummary": null, "commits": null, "pullRequests": null, "completedAt": null,
+            "signalCount": 1, "signalSeverity": "high", "lastSignalAt": signal["createdAt"],
         }),
     );
     assert_eq!(&admin.get(format!("/api/v1/signals/{}", id(signal))).await.ok(), signal);
@@ -45,7 +46,7 @@ async fn created_with_defaults_and_a_title_of_what_there_is() {
     let created = admin.post("/api/v1/signals", json!({ "source": "cron", "type": "late" })).await.created();
     let expected = json!({
         "source": "cron", "sourceId": null, "type": "late", "severity": "medium", "projectId": null, "issueId": created["issue"]["id"],
-        "metadata": { "source": "cron", "rawPayload": {}, "tags": [] },
+        "metadata": { "source": "cron", "rawPayload": {}, "tags": [] }, "fingerprint": null,
     });
     assert_row(&created["signal"], &expected);
     for (payload, title) in [

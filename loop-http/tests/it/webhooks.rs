@@ -18,14 +18,15 @@ fn assert_ingested(answer: &Value, source: &str, kind: &str, source_id: &Value, 
         &json!({
             "number": issue["number"], "title": title, "description": null, "type": "signal", "status": "triage", "priority": severity,
             "parentId": null, "projectId": null, "signalSource": source, "signalPayload": payload, "hypothesis": null,
-            "agentSessionId": null, "agentSummary": null, "commits": null, "pullRequests": null, "completedAt": null,
+            "agentSessionId": null, "agentSummary": null, "commits": null, "pullRequests": null, "completedAt": null, "signalCount": 1,
+            "signalSeverity": severity, "lastSignalAt": signal["createdAt"],
         }),
     );
     assert_row(
         signal,
         &json!({
             "source": source, "sourceId": source_id, "type": kind, "severity": severity, "projectId": null, "issueId": issue["id"],
-            "metadata": { "source": source, "rawPayload": payload, "tags": signal["metadata"]["tags"] },
+            "metadata": { "source": source, "rawPayload": payload, "tags": signal["metadata"]["tags"] }, "fingerprint": signal["fingerprint"],
         }),
     );
 }
@@ -61,10 +62,11 @@ async fn github_deliveries_become_issues() {
 #[tokio::test]
 async fn github_s_form_encoding_is_understood() {
     let (app, _admin) = TestApp::with_admin().await;
-    let payload = json!({ "action": "closed", "repository": { "full_name": "acme/café" } });
-    let body = form_urlencoded::Serializer::new(String::new()).append_pair("payload", &payload.to_string()).finish();
     for (id, content_type) in [("1", "application/x-www-form-urlencoded"), ("2", "application/x-www-form-urlencoded; charset=utf-8")] {
-        let delivery = Delivery::github("issues", id, body.clone()).with("content-type", content_type);
+        // Each about an issue of its own.
+        let payload = json!({ "action": "closed", "issue": { "number": id }, "repository": { "full_name": "acme/café" } });
+        let body = form_urlencoded::Serializer::new(String::new()).append_pair("payload", &payload.to_string()).finish();
+        let delivery = Delivery::github("issues", id, body).with("content-type", content_type);
         let answer = delivery.send(&app.nobody()).await.created();
         let title = "GitHub: issues on acme/café by unknown";
         assert_ingested(&answer, "github", "issues", &json!("issues.closed"), "medium", title, &payload);
@@ -101,11 +103,12 @@ async fn sentry_deliveries_become_issues() {
         ("warning", "500", "medium"),
         ("info", "1", "low"),
     ] {
-        let issue = json!({ "id": "4711", "title": "TypeError: x is undefined", "level": level, "count": count });
+        let sentry_id = format!("{level} {count}");
+        let issue = json!({ "id": sentry_id, "title": "TypeError: x is undefined", "level": level, "count": count });
         let payload = json!({ "action": "created", "data": { "issue": issue } });
         let answer = Delivery::sentry("issue", payload.to_string()).send(&app.nobody()).await.created();
         let title = format!("Sentry: TypeError: x is undefined ({count} events)");
-        assert_ingested(&answer, "sentry", "issue.created", &json!("4711"), severity, &title, &payload);
+        assert_ingested(&answer, "sentry", "issue.created", &json!(sentry_id), severity, &title, &payload);
     }
 }
 
@@ -113,10 +116,10 @@ async fn sentry_deliveries_become_issues() {
 async fn posthog_deliveries_become_issues() {
     let (app, _admin) = TestApp::with_admin().await;
     for (change, severity) in [(-50.0, "critical"), (49.9, "high"), (25.0, "high"), (-10.0, "medium"), (9.5, "low")] {
-        let properties = json!({ "metric": "signups", "change": change, "timeframe": "7d" });
+        let properties = json!({ "metric": format!("signups {severity} {change}"), "change": change, "timeframe": "7d" });
         let payload = json!({ "event": { "uuid": format!("uuid-{change}"), "event": "metric_alert", "properties": properties } });
         let answer = Delivery::posthog(payload.to_string()).send(&app.nobody()).await.created();
-        let title = format!("PostHog: signups {change}% (7d)");
+        let title = format!("PostHog: signups {severity} {change} {change}% (7d)");
         assert_ingested(&answer, "posthog", "metric_alert", &payload["event"]["uuid"], severity, &title, &payload);
     }
     let by_query = Delivery::posthog("{}").without("x-posthog-secret").to(&format!("/webhooks/posthog?secret={POSTHOG_SECRET}"));

@@ -13,7 +13,7 @@ pub(crate) use self::{
     columns::Columns,
     composed::{Composed, Within},
     list::{KeyKind, NEWEST, Order, list},
-    update::{Target, Update, update, written, written_under},
+    update::{Target, Update, delete, update, written, written_under},
 };
 use crate::{Entity, ProjectId};
 
@@ -51,6 +51,7 @@ macro_rules! param {
 
 param! {
     &str => TEXT, TEXT_ARRAY;
+    &[u8] => BYTEA, BYTEA_ARRAY;
     String => TEXT, TEXT_ARRAY;
     bool => BOOL, BOOL_ARRAY;
     i16 => INT2, INT2_ARRAY;

@@ -5,12 +5,12 @@ use tokio_postgres::Row;
 use super::{Bound, Columns, Composed, Param, bind, composed::number};
 use crate::{Entity, Error, Patch, ProjectId, store::executor::Executor};
 
-/// The fixed part of a partial update of one row.
+/// The fixed part of a change of one row.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     /// What it is about.
     pub(crate) entity: Entity,
-    /// The statement's name.
+    /// What the names of its statements begin with.
     pub(crate) name: &'static str,
     /// The table.
     pub(crate) table: &'static str,
@@ -18,22 +18,53 @@ pub(crate) struct Target {
     pub(crate) row: &'static str,
     /// The columns to answer.
     pub(crate) columns: &'static str,
+    /// Whether the table has a history, so that the statement must say who acts.
+    pub(crate) recorded: bool,
 }
 
-/// A partial update of one row, with the checks of what it refers to, in one statement.
+/// A change of one row, with the checks of what it refers to, in one statement.
 pub(crate) struct Update<'a> {
     target: Target,
+    verb: &'static str,
     params: Vec<Bound<'a>>,
     sets: String,
     checks: String,
     conditions: String,
+    acting: String,
     returning: String,
 }
 
 impl<'a> Update<'a> {
     pub(crate) fn of<Id: Param>(target: Target, id: &'a Id) -> Self {
         let empty = String::new;
-        Self { target, params: vec![bind(id)], sets: empty(), checks: empty(), conditions: empty(), returning: empty() }
+        Self {
+            target,
+            verb: "update",
+            params: vec![bind(id)],
+            sets: empty(),
+            checks: empty(),
+            conditions: empty(),
+            acting: empty(),
+            returning: empty(),
+        }
+    }
+
+    /// Marks the row as deleted.
+    fn delete<Id: Param>(target: Target, id: &'a Id) -> Self {
+        let target = Target { columns: "t.id", ..target };
+        Self { verb: "delete", sets: ", deleted_at = now()".to_owned(), ..Self::of(target, id) }
+    }
+
+    /// Changes the row only if it is at one of these revisions.
+    fn expect(&mut self, revisions: &'a Vec<i64>) {
+        let Target { table, row, .. } = self.target;
+        for piece in [", EXISTS (SELECT FROM ", table, " AS t WHERE ", row] {
+            self.checks.push_str(piece);
+        }
+        number(&mut self.checks, &mut self.params, " AND t.revision = ANY (?))", &[bind(revisions)]);
+        self.checks.push_str(" AS \"current?\"");
+        // Once more, for the row as it is when it is locked.
+        number(&mut self.conditions, &mut self.params, " AND t.revision = ANY (?)", &[bind(revisions)]);
     }
 
     /// Sets a column, if there is a value. `value` is the value's expression, such as `?::issue_status`.
@@ -96,10 +127,15 @@ impl<'a> Update<'a> {
         }
     }
 
-    /// Adds to what is returned for the row, which is computed under the row's lock: a comma and an expression. It comes last, and is not
-    /// read.
+    /// Adds to what is returned for the row, which is computed under the row's lock: a comma and an expression. It comes behind the columns,
+    /// and is not read.
     pub(crate) fn returning(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
         number(&mut self.returning, &mut self.params, fragment, values);
+    }
+
+    /// Says who acts, to the triggers that write the history: also to those of what is done under the row's lock, so it comes before that.
+    fn act(&mut self, actor: &'a String) {
+        number(&mut self.acting, &mut self.params, ", set_config('loop.actor', ?, true)", &[bind(actor)]);
     }
 
     fn assign(&mut self, column: &'static str) {
@@ -110,11 +146,11 @@ impl<'a> Update<'a> {
 
     /// The whole statement. Its row begins with the checks, as [`check_references`] reads them.
     pub(crate) fn compose(self) -> Composed<'a> {
-        let Target { entity, name, table, row, columns } = self.target;
-        let Self { sets, checks, conditions, returning, .. } = self;
+        let Target { entity, name, table, row, columns, recorded: _ } = self.target;
+        let Self { verb, sets, checks, conditions, acting, returning, .. } = self;
         let sql = format!(
-            "-- {name}\nWITH checked AS (SELECT EXISTS (SELECT FROM {table} AS t WHERE {row}) AS \"found?\"{checks}), \
-             written AS (UPDATE {table} AS t SET updated_at = now(){sets} FROM checked WHERE {row}{conditions} RETURNING {columns}{returning}) \
+            "-- {name}.{verb}\nWITH checked AS (SELECT EXISTS (SELECT FROM {table} AS t WHERE {row}) AS \"found?\"{checks}), \
+             written AS (UPDATE {table} AS t SET updated_at = now(), revision = t.revision + 1{sets} FROM checked WHERE {row}{conditions} RETURNING {columns}{acting}{returning}) \
              SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
         );
         Composed { entity, sql, params: self.params }
@@ -125,17 +161,37 @@ impl<'a> Update<'a> {
 pub(crate) const PROJECT_EXISTS: &str =
     "EXISTS (SELECT FROM projects AS p WHERE p.id = ? AND p.deleted_at IS NULL AND ($1::text IS NULL OR p.id = $1))";
 
-/// Runs an update and reads the row it wrote.
-pub(crate) async fn update<T>(
-    on: Executor<'_>,
-    update: Update<'_>,
+/// Runs an update, on the revisions that the executor expects, and reads the row it wrote.
+pub(crate) async fn update<'a, T>(
+    on: Executor<'a>,
+    mut update: Update<'a>,
     id: &(dyn std::fmt::Display + Sync),
     read: impl FnOnce(&mut Columns<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let table = update.target.table;
+    let Target { table, entity, recorded, .. } = update.target;
+    if let Some(revisions) = on.expected {
+        update.expect(revisions);
+    }
+    if recorded {
+        update.act(on.actor);
+    }
     let statement = update.compose();
     let row = on.one_composed(&statement).await?;
-    written(&row, statement.entity, table, id, read)
+    written(&row, entity, table, id, read).map_err(|error| match error {
+        // It was there when it was checked, and somebody else was first.
+        Error::NotFound { entity, .. } if on.expected.is_some() && found(&row) => Error::Stale { entity },
+        other => other,
+    })
+}
+
+/// Marks a row as deleted, on the revisions that the executor expects.
+pub(crate) async fn delete<Id: Param + std::fmt::Display>(on: Executor<'_>, target: Target, id: &Id) -> Result<(), Error> {
+    update(on, Update::delete(target, id), id, |_| Ok(())).await
+}
+
+/// Whether the row to be changed was there when it was checked.
+fn found(row: &Row) -> bool {
+    Columns::of(row, "references").next().unwrap_or_default()
 }
 
 /// Reads the row that a statement with checks wrote. A row that was there when it was checked, and deleted when it was to be written,
@@ -168,7 +224,8 @@ pub(crate) fn written_under<T>(
 
 /// Reads the leading columns of a row that say whether what is written may be: each is a boolean named after a field, with a `?` behind
 /// it, and false where the field refers to nothing the scope can see. `found?` is false where the row to be changed is not there, which
-/// comes before any complaint about fields: it is the `owner`'s. Answers how many columns that were.
+/// comes before any complaint about fields: it is the `owner`'s; `current?` where it is at another revision. Answers how many columns that
+/// were.
 fn check_references(row: &Row, entity: Entity, owner: (Entity, &(dyn std::fmt::Display + Sync))) -> Result<usize, Error> {
     let checks = row.columns().iter().take_while(|column| column.name().ends_with('?')).count();
     let mut wrong = Vec::new();
@@ -178,6 +235,7 @@ fn check_references(row: &Row, entity: Entity, owner: (Entity, &(dyn std::fmt::D
         match (holds, name) {
             (true, _) => {}
             (false, "found") => return Err(Error::not_found(owner.0, owner.1)),
+            (false, "current") => return Err(Error::Stale { entity }),
             (false, field) => wrong.push(field.to_owned()),
         }
     }

@@ -1,7 +1,7 @@
 use http::HeaderMap;
 
 use super::{Intake, IntakeError, Media, UNKNOWN, cut, delivery_key, media, object, tags, token, utf8};
-use crate::{JsonObject, NewSignal, Severity, Title, json::Part};
+use crate::{Fingerprint, JsonObject, NewSignal, Severity, Title, json::Part};
 
 const EVENT: &str = "X-GitHub-Event";
 
@@ -10,6 +10,8 @@ const EVENT: &str = "X-GitHub-Event";
 /// `ping` is [`Intake::Ping`]. Any other event is a signal from `github` of the event's name: its title names the event, the repository
 /// and the sender, its `source_id` is `{event}.{action}`. The delivery is known by the hook's id and the delivery's, because two hooks
 /// may report one event under one delivery id.
+///
+/// It is about the repository, the event and its subject: the issue, the pull request, the branch, the alert.
 ///
 /// | event | severity |
 /// |---|---|
@@ -49,6 +51,7 @@ pub fn github_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeE
         project_id: None,
         title: Title::cut(&title, "GitHub"),
         delivery: Some(delivery_key(delivery_name(headers).as_deref(), body)),
+        fingerprint: repository.map(|repository| fingerprint(&repository, event, Part::of(&payload))),
         payload,
     })))
 }
@@ -89,6 +92,28 @@ fn severity(event: &str, conclusion: Option<&str>) -> Severity {
         "pull_request" | "push" | "issue_comment" => Severity::Low,
         _ => Severity::Medium,
     }
+}
+
+/// What an event is about: the repository, the event, and the one of many things in the repository that it happened to, if it is about one.
+fn fingerprint(repository: &str, event: &str, payload: Part<'_>) -> Fingerprint {
+    let part = |object: &str, field: &str| payload.field(object).field(field).text();
+    let subject = match event {
+        "issues" | "issue_comment" => part("issue", "number"),
+        "push" | "create" | "delete" => payload.field("ref").text(),
+        "release" => part("release", "tag_name"),
+        "security_advisory" => part("security_advisory", "ghsa_id"),
+        "check_run" | "workflow_run" | "workflow_job" => part(event, "name").map(|name| match part(event, "head_branch") {
+            Some(branch) => format!("{name} {branch}"),
+            None => name,
+        }),
+        "check_suite" => part(event, "head_branch"),
+        _ if event.starts_with("pull_request") => part("pull_request", "number"),
+        _ if event.starts_with("discussion") => part("discussion", "number"),
+        _ if event.ends_with("_alert") => part("alert", "number"),
+        _ => None,
+    };
+    let words = [Some(repository), Some(event), subject.as_deref()];
+    Fingerprint::of(&words.into_iter().flatten().collect::<Vec<_>>())
 }
 
 /// Hook id and delivery id; without a delivery id a delivery has no name.

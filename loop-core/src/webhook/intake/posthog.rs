@@ -3,7 +3,7 @@ use std::{borrow::Borrow, ops::Range};
 use http::HeaderMap;
 
 use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, tags};
-use crate::{NewSignal, Severity, Title, json::Part, webhook::standard};
+use crate::{Fingerprint, NewSignal, Severity, Title, json::Part, webhook::standard};
 
 /// What a payload may call the metric, the change in percent and the timeframe; of each the first that is found counts.
 const NAMES: [&str; 19] = [
@@ -82,6 +82,7 @@ pub fn posthog_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, Intake
         project_id: None,
         title: Title::cut(&title, "PostHog"),
         delivery: Some(delivery_key(standard::delivery_id(headers).or(uuid.as_deref()), body)),
+        fingerprint: metric.as_deref().map(|metric| Fingerprint::of(&[metric])),
         payload,
     })))
 }

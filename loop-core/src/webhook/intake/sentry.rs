@@ -1,7 +1,7 @@
 use http::HeaderMap;
 
 use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, tags, token};
-use crate::{NewSignal, Severity, Title, json::Part};
+use crate::{Fingerprint, NewSignal, Severity, Title, json::Part};
 
 /// What a delivery of Sentry's becomes.
 ///
@@ -41,9 +41,17 @@ pub fn sentry_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeE
     let count = places.iter().find_map(|place| place.count.count()).unwrap_or(1);
     let level = text(|place| place.level.text()).map(|level| level.to_ascii_lowercase());
     let level = level.or_else(|| alert_level(metric_alert, action.as_deref()));
-    let id = issue.field("id").text().or_else(|| text(|place| place.issue_id.text())).or_else(|| metric_alert.field("id").text());
+    let issue_id = issue.field("id").text().or_else(|| text(|place| place.issue_id.text()));
+    let alert_id = metric_alert.field("id").text();
     // Only the plugin's flat body has the issue's id at the top.
-    let id = id.or_else(|| root.field("id").text());
+    let issue_id = issue_id.or_else(|| root.field("id").text().filter(|_| alert_id.is_none()));
+    // Issues and alerts are numbered apart.
+    let fingerprint = match (&issue_id, &alert_id) {
+        (Some(id), _) => Some(Fingerprint::of(&["issue", id])),
+        (None, Some(id)) => Some(Fingerprint::of(&["metric_alert", id])),
+        (None, None) => None,
+    };
+    let id = issue_id.or(alert_id);
 
     let inferred = [(issue, "issue"), (event, "event_alert"), (error, "error"), (metric_alert, "metric_alert")];
     let inferred = inferred.into_iter().find(|(part, _)| part.is_object()).map_or("event", |(_, resource)| resource);
@@ -59,6 +67,7 @@ pub fn sentry_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeE
         project_id: None,
         title: Title::cut(&format!("Sentry: {} ({count} events)", title.as_deref().unwrap_or(UNKNOWN)), "Sentry"),
         delivery: Some(delivery_key(token(headers, "idempotency-key"), body)),
+        fingerprint,
         payload,
     })))
 }

@@ -209,3 +209,36 @@ fn repository_and_action_are_tags() {
     assert_eq!(tags, ["octo/cat", "opened"]);
     assert!(of("issues", "{}").tags.is_empty());
 }
+
+#[test]
+fn it_is_about_its_subject_in_the_repository() {
+    let fingerprint = |event: &str, rest: &str| {
+        let signal = of(event, &format!(r#"{{"repository":{{"full_name":"octo/cat"}}{rest}}}"#));
+        signal.fingerprint.map(|fingerprint| fingerprint.to_string())
+    };
+    for (event, rest, subject) in [
+        ("issues", r#","issue":{"number":7}"#, " 7"),
+        ("issue_comment", r#","issue":{"number":7},"comment":{"id":1}"#, " 7"),
+        ("pull_request", r#","pull_request":{"number":8}"#, " 8"),
+        ("pull_request_review", r#","pull_request":{"number":8},"review":{"id":1}"#, " 8"),
+        ("push", r#","ref":"refs/heads/main""#, " refs/heads/main"),
+        ("workflow_run", r#","workflow_run":{"name":"CI","head_branch":"main","id":1}"#, " CI main"),
+        ("check_run", r#","check_run":{"name":"lint"}"#, " lint"),
+        ("check_suite", r#","check_suite":{"head_branch":"main"}"#, " main"),
+        ("dependabot_alert", r#","alert":{"number":9}"#, " 9"),
+        ("code_scanning_alert", r#","alert":{"number":9}"#, " 9"),
+        ("security_advisory", r#","security_advisory":{"ghsa_id":"GHSA-1"}"#, " GHSA-1"),
+        ("release", r#","release":{"tag_name":"v1"}"#, " v1"),
+        ("discussion", r#","discussion":{"number":3}"#, " 3"),
+        // Without one it is about the repository.
+        ("star", "", ""),
+        ("issues", r#","issue":{"number":[]}"#, ""),
+    ] {
+        assert_eq!(fingerprint(event, rest), Some(format!("octo/cat {event}{subject}")), "{event}");
+    }
+    let long = "x".repeat(300);
+    let of_long = fingerprint("push", &format!(r#","ref":"{long}""#)).unwrap();
+    assert!(of_long.starts_with("sha256:") && of_long.len() == 71);
+    // Events of an organisation are about nothing that is known here.
+    assert_eq!(of("membership", "{}").fingerprint, None);
+}

@@ -154,3 +154,11 @@ fn metric_and_timeframe_are_tags() {
     let tags: Vec<_> = of(r#"{"metric":"m","timeframe":"7d"}"#).tags.iter().map(|tag| tag.as_str().to_owned()).collect();
     assert_eq!(tags, ["m", "7d"]);
 }
+
+#[test]
+fn it_is_about_its_metric() {
+    let fingerprint = |body: &str| of(body).fingerprint.map(|fingerprint| fingerprint.to_string());
+    assert_eq!(fingerprint(r#"{"metric":"signups","change":5}"#).as_deref(), Some("signups"));
+    assert_eq!(fingerprint(r#"{"event":{"event":"$pageview"}}"#).as_deref(), Some("$pageview"));
+    assert_eq!(fingerprint("{}"), None);
+}

@@ -158,3 +158,17 @@ fn a_delivery_is_known_by_its_idempotency_key() {
         assert_eq!(key(none), Some(DeliveryKey::of_body(b"{}")), "{none:?}");
     }
 }
+
+#[test]
+fn it_is_about_sentry_s_issue_or_alert() {
+    let fingerprint = |body: &str| of(body).fingerprint.map(|fingerprint| fingerprint.to_string());
+    for (body, expected) in [
+        (r#"{"data":{"issue":{"id":"42"}}}"#, Some("issue 42")),
+        (r#"{"data":{"event":{"issue_id":"42","event_id":"e"}}}"#, Some("issue 42")),
+        (r#"{"data":{"metric_alert":{"id":42}}}"#, Some("metric_alert 42")),
+        (r#"{"id":"42","message":"flat"}"#, Some("issue 42")),
+        (r#"{"data":{}}"#, None),
+    ] {
+        assert_eq!(fingerprint(body).as_deref(), expected, "{body}");
+    }
+}

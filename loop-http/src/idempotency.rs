@@ -1,0 +1,199 @@
+//! Requests that create: done once for each `Idempotency-Key`, in one transaction with the memory of it.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    response::{IntoResponse, Response},
+};
+use chacha20poly1305::{
+    KeyInit as _, XChaCha20Poly1305,
+    aead::{Aead as _, Payload},
+};
+use hmac::{Hmac, Mac as _};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use loop_core::{IdempotentRequest, Once, PlaintextKey, Role, Session, StoredAnswer};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    auth::{Caller, authenticate, client_address},
+    error::ApiError,
+    extract::{FromBody, api_body, single},
+    state::AppState,
+};
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const MAX_KEY: usize = 255;
+
+/// A request that creates something: who asks, under which key it is done once, what the path names and what the body says.
+pub(crate) struct Post<T, P = ()> {
+    caller: Caller,
+    key: Option<Key>,
+    path: P,
+    input: T,
+}
+
+/// A request to manage keys, by a caller who may.
+pub(crate) struct AdminPost<T, P = ()>(Post<T, P>);
+
+/// The name that a caller gave a request, and the SHA-256 of what it asks for.
+struct Key {
+    text: String,
+    hash: [u8; 32],
+}
+
+impl<T: FromBody, P: FromPath> FromRequest<AppState> for Post<T, P> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        read(request, state, Role::Write).await.map(|(post, _)| post)
+    }
+}
+
+impl<T: FromBody, P: FromPath> FromRequest<AppState> for AdminPost<T, P> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let (post, parts) = read(request, state, Role::Admin).await?;
+        state.limits().key_creation(client_address(&parts.extensions))?;
+        Ok(Self(post))
+    }
+}
+
+/// What the path of a request names.
+pub(crate) trait FromPath: FromRequestParts<AppState, Rejection: Into<ApiError>> + Send {}
+
+impl<P: FromRequestParts<AppState, Rejection: Into<ApiError>> + Send> FromPath for P {}
+
+/// Reads a request. Who asks comes before what is asked: without a key, nobody learns whether the rest was right.
+async fn read<T: FromBody, P: FromPath>(request: Request, state: &AppState, needed: Role) -> Result<(Post<T, P>, Parts), ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let caller = authenticate(&parts, state, needed).await?;
+    let path = P::from_request_parts(&mut parts, state).await.map_err(Into::into)?;
+    let key = key(&parts.headers)?;
+    let body = api_body(&parts.headers, body).await?;
+    let key = key.map(|text| Key { text, hash: hash(&parts, &body) });
+    let input = T::from_body(&parts.headers, body)?;
+    Ok((Post { caller, key, path, input }, parts))
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    if !headers.contains_key(KEY) {
+        return Ok(None);
+    }
+    let plain = |value: &&HeaderValue| (1..=MAX_KEY).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    let value = single(headers, KEY).filter(plain).and_then(|value| value.to_str().ok());
+    let wrong = || ApiError::invalid_field("Idempotency-Key", format!("Must be given once, with 1 to {MAX_KEY} visible ASCII characters"));
+    value.map(|value| Some(value.to_owned())).ok_or_else(wrong)
+}
+
+/// Everything that a request asks for. Each part stands behind its length, so that no two requests are the same text.
+fn hash(parts: &Parts, body: &[u8]) -> [u8; 32] {
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let mut hash = Sha256::new();
+    for part in [parts.method.as_str().as_bytes(), target.as_bytes(), body] {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+impl<T, P> Post<T, P> {
+    /// Creates what was asked for: once for each key.
+    pub(crate) async fn create<R: Serialize>(
+        self,
+        work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
+    ) -> Result<Response, ApiError> {
+        self.run(StatusCode::CREATED, work).await
+    }
+
+    /// Does what was asked and answers it with this status: once for each key.
+    pub(crate) async fn run<R: Serialize>(
+        self,
+        status: StatusCode,
+        work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
+    ) -> Result<Response, ApiError> {
+        let plain = |_: &Key, answer: StoredAnswer| Ok(answer);
+        self.run_as(status, work, plain, plain).await
+    }
+
+    /// The same. What is kept of an answer goes through `seal` before, and through `open` when it is answered again.
+    async fn run_as<R: Serialize>(
+        self,
+        status: StatusCode,
+        work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
+        seal: impl FnOnce(&Key, StoredAnswer) -> Result<StoredAnswer, ApiError>,
+        open: impl FnOnce(&Key, StoredAnswer) -> Result<StoredAnswer, ApiError>,
+    ) -> Result<Response, ApiError> {
+        let Self { caller, key, path, input } = self;
+        let Some(key) = key else {
+            return Ok((status, axum::Json(work(caller.store.session(), path, input).await?)).into_response());
+        };
+        let request = IdempotentRequest { owner: caller.key.as_str(), key: &key.text, hash: key.hash };
+        let mut fresh = None;
+        let once = caller.store.once(request, async |tx| -> Result<_, ApiError> {
+            let body = serde_json::to_vec(&work(tx.session(), path, input).await?).map_err(|_| ApiError::internal())?;
+            let answer = StoredAnswer { status: status.as_u16(), body };
+            fresh = Some(answer.clone());
+            seal(&key, answer)
+        });
+        match once.await? {
+            Once::Done(_) => answer(fresh.ok_or_else(ApiError::internal)?),
+            Once::Replayed(stored) => {
+                let mut response = answer(open(&key, stored)?)?;
+                response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+                Ok(response)
+            }
+            Once::InProgress => Err(ApiError::in_progress()),
+            Once::Mismatch => Err(ApiError::invalid_field("Idempotency-Key", "Was used for another request")),
+        }
+    }
+}
+
+impl<T, P> AdminPost<T, P> {
+    /// As [`Post::run`]. The answer holds a key, so it is kept in a form that only the caller's own key opens.
+    pub(crate) async fn run<R: Serialize>(
+        self,
+        status: StatusCode,
+        work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
+    ) -> Result<Response, ApiError> {
+        let seal = Seal::of(&self.0.caller.secret)?;
+        let close = |key: &Key, answer: StoredAnswer| Ok(StoredAnswer { body: seal.close(key, &answer.body)?, ..answer });
+        let open = |key: &Key, answer: StoredAnswer| Ok(StoredAnswer { body: seal.open(key, &answer.body)?, ..answer });
+        self.0.run_as(status, work, close, open).await
+    }
+}
+
+fn answer(answer: StoredAnswer) -> Result<Response, ApiError> {
+    let status = StatusCode::from_u16(answer.status).map_err(|_| ApiError::internal())?;
+    Ok((status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response())
+}
+
+/// Encryption under a key that is derived from the caller's own, of which the database has only the hash.
+struct Seal(XChaCha20Poly1305);
+
+impl Seal {
+    const NONCE: usize = 24;
+
+    fn of(secret: &PlaintextKey) -> Result<Self, ApiError> {
+        // The caller's key is 32 random bytes, so one pass is enough.
+        let mut derived = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).map_err(|_| ApiError::internal())?;
+        derived.update(b"loop: answers kept for idempotency keys");
+        Ok(Self(XChaCha20Poly1305::new(&derived.finalize().into_bytes())))
+    }
+
+    fn close(&self, key: &Key, plain: &[u8]) -> Result<Vec<u8>, ApiError> {
+        let mut nonce = [0; Self::NONCE];
+        getrandom::fill(&mut nonce).map_err(|_| ApiError::internal())?;
+        let sealed = self.0.encrypt(&nonce.into(), Payload { msg: plain, aad: &key.hash }).map_err(|_| ApiError::internal())?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    fn open(&self, key: &Key, sealed: &[u8]) -> Result<Vec<u8>, ApiError> {
+        let (nonce, sealed) = sealed.split_first_chunk::<{ Self::NONCE }>().ok_or_else(ApiError::internal)?;
+        // The caller's key was rotated since.
+        let rotated =
+            |_| ApiError::invalid_field("Idempotency-Key", "Was used with the key before its rotation, which alone opens the answer");
+        self.0.decrypt(&(*nonce).into(), Payload { msg: sealed, aad: &key.hash }).map_err(rotated)
+    }
+}

@@ -1,0 +1,12 @@
+ALTER TABLE projects ADD COLUMN revision bigint NOT NULL DEFAULT 1;
+ALTER TABLE goals ADD COLUMN revision bigint NOT NULL DEFAULT 1;
+ALTER TABLE issues ADD COLUMN revision bigint NOT NULL DEFAULT 1;
+ALTER TABLE labels ADD COLUMN revision bigint NOT NULL DEFAULT 1;
+ALTER TABLE comments ADD COLUMN revision bigint NOT NULL DEFAULT 1;
+ALTER TABLE prompt_templates ADD COLUMN revision bigint NOT NULL DEFAULT 1;
+COMMENT ON COLUMN projects.revision IS 'Counted up by every change, so that a change can be made on condition that nobody made another one first.';
+COMMENT ON COLUMN goals.revision IS 'As that of projects.';
+COMMENT ON COLUMN issues.revision IS 'As that of projects; attaching and detaching labels counts, arriving signals and comments do not.';
+COMMENT ON COLUMN labels.revision IS 'As that of projects.';
+COMMENT ON COLUMN comments.revision IS 'As that of projects.';
+COMMENT ON COLUMN prompt_templates.revision IS 'As that of projects; a new version and a promotion count.';
