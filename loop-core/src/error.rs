@@ -201,6 +201,11 @@ impl Error {
             Class::Rule(field, reason) => Self::invalid(field, reason),
             Class::Unavailable => Self::unavailable(error),
             Class::Pooled => pooled(db.message()),
+            Class::Unguarded => Self::configuration(
+                "row security",
+                "is switched on in the database and not in this store: `StoreBuilder::row_security`, LOOP_ROW_SECURITY=true, or \
+                 row_security=true in the connection string",
+            ),
             Class::Other => Self::Database { source: error.into() },
         }
     }
@@ -236,6 +241,7 @@ enum Class {
     Rule(&'static str, &'static str),
     Unavailable,
     Pooled,
+    Unguarded,
     Other,
 }
 
@@ -256,6 +262,7 @@ const CONSTRAINTS: &[(&str, Class)] = &[
     ("goals_current_value_check", Class::Rule("currentValue", "Must be a finite number")),
     ("issues_parent_id_fkey", Class::Reference("parentId")),
     ("issues_project_id_fkey", Class::Reference("projectId")),
+    ("loop_scope", Class::Unguarded),
 ];
 
 fn classify(db: &DbError) -> Class {

@@ -25,6 +25,13 @@ const TABLE_EXISTS: Statement =
 
 const APPLIED: Statement = Statement::new(Entity::Migration, "-- migrations.applied\nSELECT version FROM loop_migrations ORDER BY version");
 
+const GUARDED: Statement = Statement::new(
+    Entity::Migration,
+    "-- migrations.guarded
+SELECT coalesce(bool_and(row_security_active(p.polrelid)), false) FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
+WHERE p.polname = 'loop_scope' AND c.relnamespace = quote_ident(current_schema())::regnamespace",
+);
+
 /// The schema may be chosen by name or be the user's own: both are the same lock.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('loop_migrations.' || coalesce($1, current_schema(), ''), 0))";
 
@@ -46,6 +53,8 @@ pub struct MigrationStatus {
     pub version: Option<i32>,
     /// The newest version this library knows. It is behind where a newer one was applied, as after the rollback of a deployment.
     pub known: i32,
+    /// Whether the database's own guard is between this store and the rows; `None` where the store was not told to have it.
+    pub guarded: Option<bool>,
 }
 
 impl MigrationStatus {
@@ -58,6 +67,8 @@ impl MigrationStatus {
 impl LoopStore {
     /// Brings the schema to the version this library knows. Runs of several processes at once are safe: one applies, the others wait and
     /// find nothing left to do. All migrations of a run are applied, or none.
+    ///
+    /// Where the store has [row-level security](crate::StoreBuilder::row_security), it is switched on in the database, too.
     ///
     /// A schema that is newer than this library, as after the rollback of a deployment, is left as it is.
     ///
@@ -73,8 +84,8 @@ impl LoopStore {
         let mut connection = self.take_connection().await?;
         // A caller that goes away leaves it so, and the connection is not handed on.
         connection.occupy();
-        let transaction = connection.begin().await?;
-        let report = run(transaction, self.schema()).await?;
+        let transaction = connection.begin(None).await?;
+        let report = run(transaction, self.schema(), self.has_row_security()).await?;
         connection.release();
         Ok(report)
     }
@@ -92,17 +103,25 @@ impl LoopStore {
             applied = rows.iter().map(|row| Columns::of(row, TABLE).next()).collect::<Result<_, Error>>()?;
         }
         let runner = embedded::migrations::runner();
-        let pending = runner.get_migrations().iter().filter(|known| !applied.contains(&known.version()));
+        let mut pending: Vec<&Migration> = runner.get_migrations().iter().filter(|known| !applied.contains(&known.version())).collect();
+        // They are known in the order of their files' names.
+        pending.sort_by_key(|known| known.version());
         Ok(MigrationStatus {
-            pending: pending.map(ToString::to_string).collect(),
+            pending: pending.into_iter().map(ToString::to_string).collect(),
             version: applied.last().copied(),
             known: runner.get_migrations().iter().map(Migration::version).max().unwrap_or_default(),
+            guarded: if self.has_row_security() { Some(self.is_guarded().await?) } else { None },
         })
+    }
+
+    /// Whether every table with the policy is guarded by it from the user of this store: a superuser passes all of them.
+    async fn is_guarded(&self) -> Result<bool, Error> {
+        Columns::of(&self.executor().one(GUARDED, &[]).await?, "pg_policy").next()
     }
 }
 
 /// Runs the migrations in a transaction, and commits it.
-async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&str>) -> Result<MigrationReport, Error> {
+async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&str>, row_security: bool) -> Result<MigrationReport, Error> {
     // A transaction's lock, because a session's own would stay behind on a pooler's connection. Waiting for another migrator is no
     // reason to give up soon, and neither is a migration that takes its time.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
@@ -118,6 +137,9 @@ async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&st
     runner.set_migration_table_name(TABLE);
     let report = runner.run_async(&mut locked).await.map_err(failed_run)?;
     let version = runner.get_last_applied_migration_async(&mut locked).await.map_err(failed_run)?;
+    if row_security {
+        locked.0.batch_execute("SELECT loop_row_security(true)").await.map_err(failed)?;
+    }
     locked.0.commit().await.map_err(failed)?;
     Ok(MigrationReport {
         applied: report.applied_migrations().iter().map(ToString::to_string).collect(),

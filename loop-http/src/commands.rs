@@ -96,6 +96,11 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     } else {
         match opened.store.migration_status().await {
             Ok(status) if status.pending.is_empty() => {
+                if status.guarded == Some(false) {
+                    tracing::warn!(
+                        "row-level security is asked for and not in force: run `loop-http migrate` as a user who is no superuser"
+                    );
+                }
                 if let Some(version) = status.ahead() {
                     tracing::warn!(version, known = status.known, "the database is newer than this build");
                 }

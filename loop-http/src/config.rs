@@ -50,6 +50,8 @@ pub struct Database {
     pub statement_mode: Option<StatementMode>,
     /// The schema the tables are in (`LOOP_SCHEMA`).
     pub schema: Option<String>,
+    /// Whether the database guards each project's rows itself (`LOOP_ROW_SECURITY`).
+    pub row_security: Option<bool>,
     /// The sources whose signals each open an issue of their own (`LOOP_UNGROUPED_SOURCES`).
     pub ungrouped_sources: Vec<String>,
 }
@@ -82,6 +84,9 @@ impl Database {
         }
         if let Some(schema) = &self.schema {
             builder = builder.schema(schema);
+        }
+        if let Some(on) = self.row_security {
+            builder = builder.row_security(on);
         }
         builder
     }
@@ -187,6 +192,7 @@ impl Config {
                     let plain = text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
                     plain.then(|| text.to_owned())
                 }),
+                row_security: reader.parse("LOOP_ROW_SECURITY", "true or false"),
                 ungrouped_sources: reader
                     .check("LOOP_UNGROUPED_SOURCES", "sources such as github with commas between them", |text| {
                         text.split(',').map(|source| Some(source.trim().to_owned()).filter(|source| !source.is_empty())).collect()

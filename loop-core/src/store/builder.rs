@@ -45,6 +45,7 @@ pub struct StoreBuilder {
     statement_timeout: Duration,
     verify_after: Duration,
     ungrouped_sources: Vec<String>,
+    row_security: Option<bool>,
     #[cfg(feature = "tls")]
     tls_config: Option<rustls::ClientConfig>,
 }
@@ -73,6 +74,7 @@ impl StoreBuilder {
             statement_timeout: Duration::from_secs(10),
             verify_after: Duration::from_secs(1),
             ungrouped_sources: Vec::new(),
+            row_security: None,
             #[cfg(feature = "tls")]
             tls_config: None,
         }
@@ -126,6 +128,15 @@ impl StoreBuilder {
     /// How long one statement may take, 10 seconds unless said otherwise.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
+        self
+    }
+
+    /// Has the database itself guard each project's rows, behind the conditions of the statements: it is told with every statement which project
+    /// the store is bound to, and shows and takes nothing else, whatever the statement says. [`LoopStore::migrate`] switches the guard on in the
+    /// database. The user must not be a superuser, who passes every guard: [`LoopStore::migration_status`] tells whether it holds. Off by
+    /// default; `row_security=true` in the connection string switches it on, too.
+    pub fn row_security(mut self, on: bool) -> Self {
+        self.row_security = Some(on);
         self
     }
 
@@ -238,7 +249,18 @@ impl StoreBuilder {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(self.statement_timeout);
         }
-        Ok(Settings { config, connect_timeout, tls: parsed.tls, mode, schema, pool_size, read_only, warnings: parsed.warnings })
+        let row_security = self.row_security.unwrap_or(parsed.row_security);
+        Ok(Settings {
+            config,
+            connect_timeout,
+            tls: parsed.tls,
+            mode,
+            schema,
+            pool_size,
+            read_only,
+            row_security,
+            warnings: parsed.warnings,
+        })
     }
 }
 
@@ -251,6 +273,7 @@ struct Settings {
     schema: Option<String>,
     pool_size: usize,
     read_only: bool,
+    row_security: bool,
     warnings: Vec<String>,
 }
 
@@ -271,7 +294,11 @@ impl Settings {
             Some(format!("SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {idle}{search_path}"))
         };
         let access = if self.read_only { " READ ONLY" } else { "" };
-        let begin = local.as_ref().map(|local| format!("BEGIN ISOLATION LEVEL READ COMMITTED{access}; {local}"));
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED{access}");
+        let begin = match &local {
+            Some(local) => Some(format!("{begin}; {local}")),
+            None => self.row_security.then_some(begin),
+        };
         #[cfg(feature = "tls")]
         let tls = builder.tls_config.clone().map_or_else(|| Tls::new(&self.tls), |config| Ok(Tls::with_config(config)))?;
         #[cfg(not(feature = "tls"))]
@@ -293,6 +320,7 @@ impl Settings {
             schema: self.schema,
             local,
             begin,
+            row_security: self.row_security,
             read_only: self.read_only,
             replica,
             ungrouped_sources: builder.ungrouped_sources.clone(),

@@ -10,6 +10,7 @@ pub(crate) struct Parsed {
     pub(crate) mode: StatementMode,
     pub(crate) schema: Option<String>,
     pub(crate) pool_size: Option<usize>,
+    pub(crate) row_security: bool,
     /// Whether the string says how long a connection may be silent.
     pub(crate) keepalives_idle: bool,
     pub(crate) warnings: Vec<String>,
@@ -94,6 +95,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Error> {
         mode: StatementMode::Prepared,
         schema: None,
         pool_size: None,
+        row_security: false,
         keepalives_idle: false,
         warnings: Vec::new(),
     };
@@ -163,6 +165,9 @@ impl Parsed {
             "sslkey" => self.tls.client_key = Some(value.to_owned()),
             "pgbouncer" if value == "true" => self.mode = StatementMode::Unnamed,
             "pgbouncer" => {}
+            "row_security" => {
+                self.row_security = value.parse().map_err(|_| unusable("row_security must be true or false"))?;
+            }
             "schema" | "currentSchema" => self.schema = Some(value.to_owned()),
             "connection_limit" => {
                 self.pool_size =

@@ -1,6 +1,7 @@
 //! The only place that takes a connection and runs SQL: statement caching, timeouts, the scope, errors.
 
 use std::{
+    borrow::Cow,
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::Poll,
@@ -130,12 +131,9 @@ impl Connection<'_> {
             Place::Tx(tx) => (tx.inner, tx.client.client(), &tx.client.statement_cache, &tx.running),
         };
         let full = prepared != usize::MAX && cache.size() >= prepared;
-        let travel = match (inner.mode, &self.place) {
-            (StatementMode::Prepared, _) if !full => Travel::Prepared(cache),
-            (StatementMode::Unnamed, Place::Pooled(_)) => inner.begin.as_deref().map_or(Travel::Alone, Travel::Within),
-            (_, Place::Tx(_)) | (StatementMode::Prepared, _) => Travel::Alone,
-        };
-        let call = Call { sql, bound: &bound, travel, limit: inner.statement_timeout };
+        let names = (inner.mode == StatementMode::Prepared && !full).then_some(&**cache);
+        let begin = if let Place::Pooled(_) = self.place { inner.begin_within(self.scope) } else { None };
+        let call = Call { sql, bound: &bound, names, begin: begin.as_deref(), limit: inner.statement_timeout };
         call.run(client, running).await.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error))
     }
 
@@ -156,6 +154,18 @@ impl Connection<'_> {
 }
 
 impl Inner {
+    /// The beginning of the transaction that each statement is, where it is one.
+    fn begin_within(&self, scope: Option<&ProjectId>) -> Option<Cow<'_, str>> {
+        let begin = self.begin.as_deref()?;
+        Some(self.guard(scope).map_or(Cow::Borrowed(begin), |guard| format!("{begin}; {guard}").into()))
+    }
+
+    /// What tells the database's own guard which rows may be seen, where it is switched on.
+    pub(crate) fn guard(&self, scope: Option<&ProjectId>) -> Option<String> {
+        // An id is letters and digits.
+        self.row_security.then(|| format!("SET LOCAL loop.project TO '{}'", scope.map_or("*", ProjectId::as_str)))
+    }
+
     /// What it means that a statement did not come to its end.
     fn explain(&self, entity: Entity, cause: Cause) -> Error {
         match cause {
@@ -174,21 +184,14 @@ enum Cause {
     TimedOut,
 }
 
-/// How one statement travels.
-enum Travel<'c> {
-    /// Under the name it has on this connection, or gets now.
-    Prepared(&'c StatementCache),
-    /// Without a name.
-    Alone,
-    /// Without a name, in a transaction of its own that begins with this.
-    Within(&'c str),
-}
-
 /// A statement on its way.
 struct Call<'c> {
     sql: &'c str,
     bound: &'c [Bound<'c>],
-    travel: Travel<'c>,
+    /// The names of statements on this connection: it has one, or gets one now. Without, it travels without a name.
+    names: Option<&'c StatementCache>,
+    /// The beginning of a transaction of its own.
+    begin: Option<&'c str>,
     limit: Duration,
 }
 
@@ -204,10 +207,19 @@ impl Call<'_> {
     }
 
     async fn answer(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
-        match self.travel {
-            Travel::Prepared(cache) => self.prepared(client, cache).await,
-            Travel::Alone => self.unnamed(client).await,
-            Travel::Within(begin) => self.enclosed(client, begin).await,
+        let Some(begin) = self.begin else { return self.rows(client).await };
+        // Each is sent when it is polled first, so all three are one round trip.
+        let (opened, rows, ended) = join!(client.batch_execute(begin), self.rows(client), client.batch_execute("COMMIT"));
+        opened?;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
+    }
+
+    async fn rows(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match self.names {
+            Some(cache) => self.prepared(client, cache).await,
+            None => self.unnamed(client).await,
         }
     }
 
@@ -230,15 +242,6 @@ impl Call<'_> {
             (Err(error), Err(_)) => Err(error),
             (Ok(_), rows) => rows,
         }
-    }
-
-    async fn enclosed(&self, client: &Client, begin: &str) -> Result<Vec<Row>, tokio_postgres::Error> {
-        // Each is sent when it is polled first, so all three are one round trip.
-        let (opened, rows, ended) = join!(client.batch_execute(begin), self.unnamed(client), client.batch_execute("COMMIT"));
-        opened?;
-        let rows = rows?;
-        ended?;
-        Ok(rows)
     }
 
     async fn unnamed(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
@@ -283,18 +286,19 @@ impl<'a> Pooled<'a> {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Begins a transaction. Whatever the role or the database has for a default, it sees what was committed while it waited for a lock: the
+    /// Begins a transaction within this scope. Whatever the role or the database has for a default, it sees what was committed while it waited for a lock: the
     /// triggers need that, and so do migrators that wait for each other.
-    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+    pub(crate) async fn begin(&mut self, scope: Option<&ProjectId>) -> Result<Transaction<'_>, Error> {
         let inner = self.inner;
+        let settings: Vec<String> = inner.local.clone().into_iter().chain(inner.guard(scope)).collect();
         let begin = async {
             let mut transaction = self.client_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
             if inner.read_only {
                 transaction = transaction.read_only(true);
             }
             let transaction = transaction.start().await.map_err(Error::unavailable)?;
-            if let Some(settings) = &inner.local {
-                transaction.batch_execute(settings).await.map_err(Error::unavailable)?;
+            if !settings.is_empty() {
+                transaction.batch_execute(&settings.join("; ")).await.map_err(Error::unavailable)?;
             }
             Ok(transaction)
         };

@@ -64,8 +64,10 @@ pub(crate) struct Inner {
     schema: Option<String>,
     /// The settings of a transaction, where the session is not ours to have any: all that a pooler keeps is what belongs to a transaction.
     local: Option<String>,
-    /// The beginning of a transaction with these settings.
+    /// The beginning of the transaction that each statement is, where it is one.
     begin: Option<String>,
+    /// Whether the database is told which rows may be seen.
+    row_security: bool,
     /// Whether this is a replica.
     read_only: bool,
     replica: Option<Arc<Inner>>,
@@ -168,11 +170,19 @@ impl LoopStore {
 
         let mut connection = self.take_connection().await?;
         connection.occupy();
-        let answer = connection.client_mut()?.simple_query(sql).await;
+        // Several statements in one message are a transaction.
+        let guard = self.inner.guard(self.scope());
+        let guarded = guard.map_or_else(|| sql.to_owned(), |guard| format!("{guard}; {sql}"));
+        let answer = connection.client_mut()?.simple_query(&guarded).await;
         connection.release();
         let messages = answer.map_err(|error| Error::from_driver(crate::Entity::Migration, error))?;
         let rows = messages.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
         Ok(rows.map(|row| (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()).collect())
+    }
+
+    /// Whether the database is told which rows may be seen.
+    pub(crate) fn has_row_security(&self) -> bool {
+        self.inner.row_security
     }
 
     /// Whether this is the store of a replica.

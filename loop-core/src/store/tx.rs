@@ -45,7 +45,7 @@ impl LoopStore {
         // A caller that goes away, or a panic, leaves it so.
         pooled.occupy();
         let (result, clean) = {
-            let client = pooled.begin().await?;
+            let client = pooled.begin(self.scope()).await?;
             let (running, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
             let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope(), actor: &self.actor };
             let result = work(&tx).await;

@@ -27,6 +27,11 @@ pub(super) fn choice() -> Result<Choice, Failure> {
     CHOICE.get_or_init(choose).clone().map_err(Into::into)
 }
 
+/// Whether the databases of the tests guard each project's rows themselves: `LOOP_TEST_ROW_SECURITY=true`, on the throwaway server.
+pub fn row_security() -> bool {
+    variable("LOOP_TEST_ROW_SECURITY").is_some_and(|value| value == "true")
+}
+
 fn choose() -> Result<Choice, String> {
     match variable("LOOP_TEST_DATABASE").as_deref() {
         Some("embedded") => {

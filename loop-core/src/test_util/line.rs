@@ -57,6 +57,9 @@ impl Target {
     }
 }
 
+/// What the driver does not know of a connection string of the tests.
+const ROW_SECURITY: &str = "&row_security=true";
+
 impl Line {
     /// A line to the first host of this connection string.
     ///
@@ -68,7 +71,7 @@ impl Line {
     }
 
     async fn try_to(url: &str) -> Result<Self, super::Failure> {
-        let config: tokio_postgres::Config = url.parse()?;
+        let config: tokio_postgres::Config = url.replace(ROW_SECURITY, "").parse()?;
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let target = match config.get_hosts().first().ok_or("no host")? {
             Host::Tcp(host) => Target::Tcp(host.clone(), port),
@@ -76,10 +79,13 @@ impl Line {
             Host::Unix(dir) => Target::Unix(dir.join(format!(".s.PGSQL.{port}"))),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = Self::url_at(&config, listener.local_addr()?)?;
+        let mut address = Self::url_at(&config, listener.local_addr()?)?;
+        if url.contains(ROW_SECURITY) {
+            address.push_str(" row_security=true");
+        }
         let (cut, is_cut) = watch::channel(false);
         let shared = Arc::new(Shared::default());
-        let line = Self { url, cut, shared: Arc::clone(&shared) };
+        let line = Self { url: address, cut, shared: Arc::clone(&shared) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 shared.connections.fetch_add(1, Ordering::SeqCst);

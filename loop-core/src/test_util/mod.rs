@@ -27,6 +27,8 @@ pub use self::pgbouncer::PgBouncer;
 pub use self::{cluster::TestServer, line::Line};
 use crate::{LoopStore, error::Chain};
 
+pub use self::choice::row_security;
+
 /// A database of one test. It is removed on drop.
 ///
 /// It belongs to the runtime of the test that made it, as its connections do.

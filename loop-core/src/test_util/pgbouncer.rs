@@ -14,7 +14,7 @@ use std::{
 use super::{
     Failure,
     cluster::{self, TestServer},
-    process_dir,
+    process_dir, server,
 };
 
 /// The usual port of a PgBouncer, which is what it is recognised by. It is a part of its socket's name here, and taken from nobody.
@@ -26,7 +26,7 @@ pub(super) const POOL_SIZE: usize = 20;
 /// The pooler in front of the server that all tests share. The first call starts it, and the watchdog stops it.
 pub(super) fn shared(server: &TestServer) -> Result<&'static PgBouncer, Failure> {
     static SHARED: OnceLock<Result<PgBouncer, String>> = OnceLock::new();
-    let launch = || PgBouncer::launch(server, &[]).map_err(|error| error.to_string());
+    let launch = || PgBouncer::launch(server, server::user(), &[]).map_err(|error| error.to_string());
     SHARED.get_or_init(launch).as_ref().map_err(|error| error.as_str().into())
 }
 
@@ -43,15 +43,15 @@ impl PgBouncer {
     ///
     /// If it is not installed here, or does not start.
     pub fn start(server: &TestServer, settings: &[&str]) -> Self {
-        Self::launch(server, settings).unwrap_or_else(|error| panic!("no PgBouncer: {error}"))
+        Self::launch(server, "postgres", settings).unwrap_or_else(|error| panic!("no PgBouncer: {error}"))
     }
 
-    fn launch(server: &TestServer, settings: &[&str]) -> Result<Self, Failure> {
+    fn launch(server: &TestServer, user: &str, settings: &[&str]) -> Result<Self, Failure> {
         let owner = cluster::owner()?;
         let dir = process_dir(owner)?;
         // A client gets another connection each time, so that what was left on one shows.
         let file = format!(
-            "[databases]\n* = host={server} port={port} user=postgres\n\
+            "[databases]\n* = host={server} port={port} user={user}\n\
              [pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\nunix_socket_dir = {dir}\npidfile = {dir}/pooler.pid\nauth_type = any\n\
              pool_mode = transaction\nmax_client_conn = 1000\ndefault_pool_size = {POOL_SIZE}\nserver_round_robin = 1\n{settings}\n",
             server = server.dir().display(),

@@ -7,13 +7,17 @@ use tokio_postgres::NoTls;
 
 #[cfg(unix)]
 use super::pgbouncer;
-use super::{Failure, Made, Place, cluster, migrate};
+use super::{Failure, Made, Place, choice::row_security, cluster, migrate};
 
 /// The database that those of the tests are copied from, on the throwaway server. It is made by the first test that needs it.
 ///
 /// A server that stays would keep one of every process, so there each test migrates its own.
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 const TEMPLATE_NAME: &str = "loop_test_template";
+
+/// Who is no superuser, and may see what other sessions do, and end them, as tests ask.
+const GUARDED_USER: &str = "loop_test";
+static GUARDED: OnceCell<()> = OnceCell::const_new();
 
 /// A database. It is dropped with this value, whoever is still connected to it.
 pub(super) struct Database {
@@ -28,7 +32,7 @@ impl Database {
     /// A database on a running server.
     pub(super) async fn at_url(admin: String, migrated: bool) -> Result<Made, Failure> {
         let database = Self { name: unique_name()?, admin, server_stays: true };
-        create(&database.admin, &database.name, None).await?;
+        run(&database.admin, &format!("CREATE DATABASE {} TEMPLATE template0", database.name)).await?;
         let url = with_database(&database.admin, &database.name);
         if migrated {
             migrate(&url).await?;
@@ -41,17 +45,21 @@ impl Database {
     pub(super) async fn on_cluster(binaries: PathBuf, migrated: bool, pooled: bool) -> Result<Made, Failure> {
         let server = spawn_blocking(move || cluster::shared(&binaries)).await??;
         let admin = server.url();
+        if row_security() {
+            let create = format!("CREATE ROLE {GUARDED_USER} LOGIN IN ROLE pg_monitor, pg_signal_backend");
+            GUARDED.get_or_try_init(|| run(&admin, &create)).await?;
+        }
         if migrated {
             TEMPLATE.get_or_try_init(|| make_template(&admin)).await?;
         }
         let database = Self { name: unique_name()?, admin, server_stays: false };
         create(&database.admin, &database.name, migrated.then_some(TEMPLATE_NAME)).await?;
-        let direct_url = with_database(&database.admin, &database.name);
+        let direct_url = guarded(&with_database(&database.admin, &database.name));
         let (url, max_connections) = if pooled {
             #[cfg(unix)]
             {
                 let bouncer = spawn_blocking(move || pgbouncer::shared(server)).await??;
-                (with_database(&bouncer.url(), &database.name), pgbouncer::POOL_SIZE)
+                (guarded(&with_database(&bouncer.url(), &database.name)), pgbouncer::POOL_SIZE)
             }
             #[cfg(not(unix))]
             return Err("PgBouncer is run on Unix alone".into());
@@ -84,12 +92,22 @@ async fn make_template(admin: &str) -> Result<(), Failure> {
     // A test that was cancelled at this point leaves half a template.
     run(admin, &format!("DROP DATABASE IF EXISTS {TEMPLATE_NAME} WITH (FORCE)")).await?;
     create(admin, TEMPLATE_NAME, None).await?;
-    migrate(&with_database(admin, TEMPLATE_NAME)).await
+    migrate(&guarded(&with_database(admin, TEMPLATE_NAME))).await
 }
 
 async fn create(admin: &str, name: &str, template: Option<&str>) -> Result<(), Failure> {
     // template0, because nobody can be connected to it.
-    run(admin, &format!("CREATE DATABASE {name} TEMPLATE {}", template.unwrap_or("template0"))).await
+    run(admin, &format!("CREATE DATABASE {name} TEMPLATE {} OWNER {}", template.unwrap_or("template0"), user())).await
+}
+
+/// Who owns the databases of the tests, and uses them.
+pub(super) fn user() -> &'static str {
+    if row_security() { GUARDED_USER } else { "postgres" }
+}
+
+/// The connection string for a user whom row-level security holds, if the tests run with it. The user owns the databases of the tests.
+fn guarded(url: &str) -> String {
+    if row_security() { url.replace("user=postgres", &format!("user={GUARDED_USER}&row_security=true")) } else { url.to_owned() }
 }
 
 async fn max_connections(admin: &str) -> Result<usize, Failure> {

@@ -29,6 +29,8 @@ mod prompts;
 mod relations;
 mod revisions;
 mod round_trips;
+#[cfg(unix)]
+mod row_security;
 mod scope;
 mod signals;
 mod sql;

@@ -1,10 +1,13 @@
 //! The migrations: alone, again, at once, ahead of this library, and a schema per tenant.
 
-use loop_core::{Entity, Error, IssueFilter, LoopStore, MigrationReport, MigrationStatus, test_util::TestDb};
+use loop_core::{
+    Entity, Error, IssueFilter, LoopStore, MigrationReport, MigrationStatus,
+    test_util::{TestDb, row_security},
+};
 
 use crate::support::{everything, issue, not_found, one, problem};
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "V1__projects_and_goals",
     "V2__issues",
     "V3__signals",
@@ -14,15 +17,21 @@ const KNOWN: [&str; 9] = [
     "V7__history",
     "V8__fingerprints",
     "V9__idempotency",
+    "V10__row_security",
 ];
-const NEWEST: i32 = 9;
+const NEWEST: i32 = 10;
 
 fn report(applied: &[&str]) -> MigrationReport {
     MigrationReport { applied: applied.iter().map(ToString::to_string).collect(), version: NEWEST }
 }
 
 fn status(pending: &[&str], version: Option<i32>) -> MigrationStatus {
-    MigrationStatus { pending: pending.iter().map(ToString::to_string).collect(), version, known: NEWEST }
+    MigrationStatus {
+        pending: pending.iter().map(ToString::to_string).collect(),
+        version,
+        known: NEWEST,
+        guarded: row_security().then_some(version >= Some(NEWEST)),
+    }
 }
 
 #[tokio::test]
@@ -75,9 +84,10 @@ async fn a_migration_that_fails_leaves_nothing() {
 async fn some_of_them_are_applied_where_some_were() {
     let db = TestDb::new().await;
     let store = db.store();
-    store.raw("DELETE FROM loop_migrations WHERE version = 9; DROP TABLE idempotency_keys").await.unwrap();
-    assert_eq!(store.migration_status().await.unwrap(), status(&KNOWN[8..], Some(8)));
-    assert_eq!(store.migrate().await.unwrap(), report(&KNOWN[8..]));
+    let undone = "DELETE FROM loop_migrations WHERE version = 10; DROP FUNCTION loop_scope CASCADE; DROP FUNCTION loop_row_security";
+    store.raw(undone).await.unwrap();
+    assert_eq!(store.migration_status().await.unwrap(), status(&KNOWN[9..], Some(9)));
+    assert_eq!(store.migrate().await.unwrap(), report(&KNOWN[9..]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -15,8 +15,8 @@ use crate::support::{
 };
 
 /// One row of everything, in one project.
-struct World {
-    project: Project,
+pub(crate) struct World {
+    pub(crate) project: Project,
     goal: Goal,
     issue: Issue,
     child: Issue,
@@ -33,7 +33,7 @@ struct World {
 }
 
 /// A project with one row of everything, all made by an unbound store.
-async fn world(store: &LoopStore, name: &str) -> World {
+pub(crate) async fn world(store: &LoopStore, name: &str) -> World {
     let project = project(store, name).await;
     let id = Some(project.id.clone());
     let goal = NewGoal { project_id: id.clone(), ..NewGoal::titled(valid(name)) };

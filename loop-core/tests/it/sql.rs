@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Debug, future::Future};
 
 use loop_core::{
     IssueFilter, IssuePriority, IssueSort, IssueStatus, IssueType, JsonObject, LoopStore, PageRequest, PlaintextKey, SignalFilter,
-    test_util::TestDb,
+    test_util::{TestDb, row_security},
 };
 
 use crate::support::{issue, one, project, valid};
@@ -125,6 +125,9 @@ async fn hot_statements_use_their_indexes() {
         let cursor = store.issues().list(filter, &first).await.unwrap().next_cursor.unwrap();
         PageRequest::after(loop_core::Cursor::parse(&cursor).unwrap())
     };
+    // Behind row-level security, an index is used only for operators that are known not to tell what they see of rows that are hidden: those
+    // of enumerations, of JSON and of the text search are not among them.
+    let any_operator = !row_security();
     macro_rules! uses {
         ($call:expr, $($index:literal),+) => {
             let read = read_by(&store, $call).await;
@@ -141,18 +144,24 @@ async fn hot_statements_use_their_indexes() {
     let of_project = filter().with_project(project);
     uses!(issues.list(&of_project, &first), "issues_project_id_created_at_idx");
     uses!(issues.list(&of_project, &second(&of_project).await), "issues_project_id_created_at_idx");
-    let rare = filter().with_status([IssueStatus::Resolved]);
-    uses!(issues.list(&rare, &first), "issues_status_created_at_idx");
-    let rare = filter().with_status([IssueStatus::Resolved, IssueStatus::Closed, IssueStatus::Resolved]);
-    uses!(issues.list(&rare, &first), "issues_status_created_at_idx");
+    if any_operator {
+        let rare = filter().with_status([IssueStatus::Resolved]);
+        uses!(issues.list(&rare, &first), "issues_status_created_at_idx");
+        let rare = filter().with_status([IssueStatus::Resolved, IssueStatus::Closed, IssueStatus::Resolved]);
+        uses!(issues.list(&rare, &first), "issues_status_created_at_idx");
+    }
     uses!(issues.list(&filter().with_parent(valid("i1")), &first), "issues_parent_id_idx");
     let words = filter().with_text(&valid("word7"));
-    uses!(issues.list(&words, &first), "issues_text_idx");
+    if any_operator {
+        uses!(issues.list(&words, &first), "issues_text_idx");
+    }
     assert_eq!(issues.list(&words, &PageRequest::first().with_total()).await.unwrap().total, Some(8));
     uses!(issues.detail(&some_issue), "issues_pkey", "issues_parent_id_idx", "issue_relations_related_issue_id_idx");
 
     let (signals, filter) = (store.signals(), SignalFilter::default);
-    uses!(signals.list(&filter().with_metadata(valid(r#"{"rawPayload": {"n": 7}}"#)), &first), "signals_metadata_idx");
+    if any_operator {
+        uses!(signals.list(&filter().with_metadata(valid(r#"{"rawPayload": {"n": 7}}"#)), &first), "signals_metadata_idx");
+    }
     uses!(signals.list(&filter(), &first), "signals_created_at_idx");
     uses!(signals.list(&filter().with_source(valid("rare")), &first), "signals_source_idx");
     uses!(signals.list(&filter().with_issue(valid("i7")), &first), "signals_issue_id_idx");

@@ -24,6 +24,11 @@ async fn ready(State(state): State<AppState>) -> Answer<Value> {
             ApiError::unavailable("not_migrated", format!("The database lacks {} migration(s)", status.pending.len())).retry_after(10)
         );
     }
+    // Told to have it, and without it, the server is not what somebody relies on.
+    if status.guarded == Some(false) {
+        return Err(ApiError::unavailable("not_guarded", "Row-level security is not in force: migrate, as a user who is no superuser")
+            .retry_after(10));
+    }
     let mut report = report();
     report["schemaVersion"] = json!(status.version);
     if let Some(version) = status.ahead() {
