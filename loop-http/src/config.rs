@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use loop_core::{
     Error, LoopStore, StatementMode, StoreBuilder,
     webhook::{GithubVerifier, PosthogVerifier, SecretError, Secrets, SentryVerifier},
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{AppState, RouterOptions, ServeOptions, Webhooks};
+use crate::{AppState, LimitOptions, RouterOptions, ServeOptions, Webhooks};
 
 /// The settings of the server.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub admin_secret: Option<AdminSecret>,
     /// The first of GitHub's secrets, to sign the example that is shown at a first start.
     pub github_example: Option<ExampleSecret>,
+    /// Whom limits count, and how much a key may ask.
+    pub limits: LimitOptions,
     /// What is around the routes.
     pub router: RouterOptions,
     /// The limits of the server.
@@ -215,6 +218,14 @@ impl Config {
             github_example: reader
                 .text("GITHUB_WEBHOOK_SECRET")
                 .and_then(|text| text.split(',').next().map(|first| ExampleSecret(first.trim().to_owned()))),
+            limits: LimitOptions {
+                trusted_proxies: reader
+                    .check("LOOP_TRUSTED_PROXIES", "addresses or networks such as 10.0.0.0/8 with commas between them", |text| {
+                        text.split(',').map(|part| network(part.trim())).collect()
+                    })
+                    .unwrap_or_default(),
+                key_requests_per_minute: reader.parse("LOOP_KEY_REQUESTS_PER_MINUTE", "a whole number from 1 to 4294967295"),
+            },
             router: RouterOptions {
                 cors_origins: reader
                     .check("LOOP_CORS_ORIGINS", "origins such as https://app.example.com with commas between them, or *", origins)
@@ -269,8 +280,13 @@ impl Config {
 
     /// What the routes share, over this store.
     pub fn state(&self, store: LoopStore) -> AppState {
-        AppState::new(store, self.webhooks.clone(), self.admin_secret.clone())
+        AppState::with_limits(store, self.webhooks.clone(), self.admin_secret.clone(), self.limits.clone())
     }
+}
+
+/// A network, or an address as the network that holds it alone.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 fn origins(text: &str) -> Option<Vec<HeaderValue>> {

@@ -6,10 +6,14 @@ use std::{
 };
 
 use loop_core::Patch;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{ApiError, Details};
+
+/// How many fields an object of a request may have, which is many more than any has.
+const MAX_FIELDS: usize = 1000;
+const TOO_MANY: &str = "Must have at most 1000 fields";
 
 /// What a request body becomes.
 pub(crate) trait FromFields: Sized {
@@ -46,6 +50,9 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Members::default();
                 while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                    if members.values.len() >= MAX_FIELDS {
+                        return Err(A::Error::custom(TOO_MANY));
+                    }
                     match members.values.entry(name) {
                         Entry::Vacant(place) => {
                             place.insert(value);
@@ -71,8 +78,10 @@ pub(crate) fn read<T: FromFields>(json: &str) -> Result<T, ApiError> {
 /// Reads one object of several, whose name is `prefix`.
 pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, Details> {
     let mut wrong = Details::default();
-    let Ok(Members { values: unread, repeated }) = serde_json::from_str(json) else {
-        let reason = "Must be a JSON object";
+    let read: Result<Members<'_>, serde_json::Error> = serde_json::from_str(json);
+    let Ok(Members { values: unread, repeated }) = read else {
+        let too_many = read.is_err_and(|error| error.to_string().starts_with(TOO_MANY));
+        let reason = if too_many { TOO_MANY } else { "Must be a JSON object" };
         if prefix.is_empty() {
             wrong.form_errors.push(reason.to_owned());
         } else {

@@ -55,7 +55,7 @@ impl<T: FromBody, P: FromPath> FromRequest<AppState> for AdminPost<T, P> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (post, parts) = read(request, state, Role::Admin).await?;
-        state.limits().key_creation(client_address(&parts.extensions))?;
+        state.limits().key_creation(client_address(&parts, state), &post.caller.key)?;
         Ok(Self(post))
     }
 }

@@ -24,6 +24,7 @@ use axum::Router;
 pub use config::Config;
 pub use error::{ApiError, Details};
 pub use layers::around;
+pub use limits::LimitOptions;
 pub use serve::{ServeOptions, serve};
 pub use state::{AppState, Webhooks};
 

@@ -9,7 +9,11 @@ use loop_core::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{config::AdminSecret, error::ApiError, limits::Limits};
+use crate::{
+    config::AdminSecret,
+    error::ApiError,
+    limits::{LimitOptions, Limits},
+};
 
 /// What the routes share: the store, and who may send webhooks. Cheap to clone.
 #[derive(Clone)]
@@ -74,9 +78,15 @@ impl Room {
 }
 
 impl AppState {
-    /// The state over a store. Without an admin secret there is no `POST /admin/migrate`.
+    /// The state over a store, with the usual limits. Without an admin secret there is no `POST /admin/migrate`.
     pub fn new(store: LoopStore, webhooks: Webhooks, admin_secret: Option<AdminSecret>) -> Self {
-        Self(Arc::new(Shared { store, webhooks, admin_secret, limits: Limits::new(), room: Arc::new(Semaphore::new(ROOM_KIB as usize)) }))
+        Self::with_limits(store, webhooks, admin_secret, LimitOptions::default())
+    }
+
+    /// The same with limits of the operator's.
+    pub fn with_limits(store: LoopStore, webhooks: Webhooks, admin_secret: Option<AdminSecret>, limits: LimitOptions) -> Self {
+        let (limits, room) = (Limits::new(limits), Arc::new(Semaphore::new(ROOM_KIB as usize)));
+        Self(Arc::new(Shared { store, webhooks, admin_secret, limits, room }))
     }
 
     /// The store, bound to no project. Routes for keys take theirs from [`crate::auth`].

@@ -16,7 +16,7 @@ pub(crate) fn routes() -> Router<AppState> {
 async fn migrate(State(state): State<AppState>, parts: Parts) -> Answer<MigrationReport> {
     let token = bearer(&parts.headers).ok_or_else(|| ApiError::bearer_required("Missing or malformed Authorization header"))?;
     // Each try is counted, the right one too: who guesses must not learn that a guess was right once there were too many.
-    state.limits().admin_try(client_address(&parts.extensions))?;
+    state.limits().admin_try(client_address(&parts, &state))?;
     if !state.admin_secret().is_some_and(|secret| secret.is(token)) {
         return Err(ApiError::bearer_required("Invalid admin secret"));
     }

@@ -113,7 +113,7 @@ impl Arrived {
         let Err(error) = verified else { return Ok(()) };
         tracing::warn!(provider, %error, "a webhook was refused; if the secret is right, something changed the body on its way");
         if !error.is_missing() {
-            state.limits().failed_authentication(client_address(&self.head.extensions))?;
+            state.limits().failed_authentication(client_address(&self.head, state), None)?;
         }
         Err(ApiError::webhook(provider, error))
     }

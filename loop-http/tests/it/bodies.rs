@@ -255,3 +255,24 @@ async fn a_key_cannot_be_made_that_opens_nothing() {
     let wrong = admin.post("/api/v1/keys", json!({ "name": "k", "expiresAt": "2001-01-01T00:00:00Z" })).await.field_errors();
     assert_eq!(wrong.into_iter().collect::<Vec<_>>(), [("expiresAt".to_owned(), vec!["Must be in the future".to_owned()])]);
 }
+
+#[tokio::test]
+async fn an_object_has_only_so_many_fields() {
+    let (_app, admin) = TestApp::with_admin().await;
+    let fields = |count: usize| {
+        let mut object = json!({ "title": "one" });
+        for place in 1..count {
+            object[format!("f{place}")] = json!(1);
+        }
+        object
+    };
+    let many = admin.post("/api/v1/issues", fields(1001)).await;
+    assert_eq!(many.status, 422);
+    assert!(many.text.contains("Must have at most 1000 fields") && many.text.len() < 500, "{}", many.text);
+    // So many are named one by one.
+    let known = admin.post("/api/v1/issues", fields(1000)).await;
+    assert!(known.status == 422 && known.text.contains("f999"));
+    // What a payload holds is its sender's.
+    let payload = fields(5000);
+    admin.post("/api/v1/signals", json!({ "source": "s", "type": "t", "payload": payload })).await.created();
+}

@@ -45,6 +45,10 @@ fn everything_can_be_chosen() {
         ("LOOP_HTTP2", "true"),
         ("LOOP_LOG", "warn,loop_http=debug"),
         ("LOOP_LOG_FORMAT", "json"),
+        ("LOOP_ROW_SECURITY", "true"),
+        ("LOOP_UNGROUPED_SOURCES", "github, cron"),
+        ("LOOP_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1, 2001:db8::/32"),
+        ("LOOP_KEY_REQUESTS_PER_MINUTE", "600"),
     ])
     .unwrap();
     assert_eq!((config.host, config.port), ("::".parse().unwrap(), 0));
@@ -58,6 +62,13 @@ fn everything_can_be_chosen() {
     assert_eq!(config.router.cors_origins, ["https://app.example.com", "http://localhost:3000"]);
     assert_eq!((config.serve.max_connections, config.serve.http2), (10, true));
     assert_eq!((config.log.as_str(), config.log_json), ("warn,loop_http=debug", true));
+    assert_eq!(
+        (config.database.row_security, config.database.ungrouped_sources),
+        (Some(true), vec!["github".to_owned(), "cron".to_owned()])
+    );
+    let proxies: Vec<_> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
+    assert_eq!(config.limits.key_requests_per_minute, std::num::NonZeroU32::new(600));
     for (mode, expected) in [("unnamed", Some(StatementMode::Unnamed)), ("auto", None)] {
         assert_eq!(read(&[("LOOP_STATEMENT_MODE", mode)]).unwrap().database.statement_mode, expected);
     }
@@ -80,6 +91,10 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("LOOP_HTTP2", "perhaps", "must be true or false"),
     ("LOOP_LOG", "loop=noisy=very", "must be a level such as info, or directives such as warn,loop_http=debug"),
     ("LOOP_LOG_FORMAT", "yaml", "must be text or json"),
+    ("LOOP_ROW_SECURITY", "on-ish", "must be true or false"),
+    ("LOOP_UNGROUPED_SOURCES", "github,,cron", "must be sources such as github with commas between them"),
+    ("LOOP_TRUSTED_PROXIES", "10.0.0.0/33", "must be addresses or networks such as 10.0.0.0/8 with commas between them"),
+    ("LOOP_KEY_REQUESTS_PER_MINUTE", "none-at-all", "must be a whole number from 1 to 4294967295"),
 ];
 
 #[test]

@@ -9,10 +9,10 @@ use axum::{
     http::{Request, Response},
 };
 use loop_core::Role;
-use loop_http::RouterOptions;
+use loop_http::{AppState, LimitOptions, RouterOptions};
 use tower::ServiceExt as _;
 
-use crate::support::{ADMIN_SECRET, TestApp, no_database, state};
+use crate::support::{ADMIN_SECRET, TestApp, no_database, state, webhooks};
 
 async fn call(router: &Router, from: Option<&str>, method: &str, path: &str, key: &str, body: &'static str) -> Response<Body> {
     let mut request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
@@ -133,4 +133,87 @@ async fn webhooks_with_a_wrong_secret_count_too() {
     retry_after(&limited(&router, "192.0.2.9:3", "POST", "/webhooks/posthog?secret=guess", "-").await);
     // One that says no secret at all guesses nothing.
     assert_eq!(call(&router, Some("192.0.2.9:3"), "POST", "/webhooks/posthog", "-", "{}").await.status(), 401);
+}
+
+/// A router behind these proxies, with this many requests per minute for each key.
+fn behind(store: &loop_core::LoopStore, proxies: &[&str], per_minute: Option<u32>) -> Router {
+    let limits = LimitOptions {
+        trusted_proxies: proxies.iter().map(|network| network.parse().unwrap()).collect(),
+        key_requests_per_minute: per_minute.map(|often| often.try_into().unwrap()),
+    };
+    loop_http::router(AppState::with_limits(store.clone(), webhooks(), None, limits), &RouterOptions::default())
+}
+
+async fn forwarded(router: &Router, from: &str, forwarded_for: &str) -> u16 {
+    let mut request = Request::builder().uri("/api/v1/issues").header("authorization", "Bearer garbled");
+    if !forwarded_for.is_empty() {
+        request = request.header("x-forwarded-for", forwarded_for);
+    }
+    let mut request = request.body(Body::empty()).unwrap();
+    request.extensions_mut().insert(ConnectInfo::<SocketAddr>(from.parse().unwrap()));
+    router.clone().oneshot(request).await.unwrap().status().as_u16()
+}
+
+/// How often it fails from there until it is limited, at most so often.
+async fn failures(router: &Router, from: &str, forwarded_for: impl Fn(usize) -> String) -> usize {
+    for failures in 0..300 {
+        if forwarded(router, from, &forwarded_for(failures)).await == 429 {
+            return failures;
+        }
+    }
+    300
+}
+
+#[tokio::test]
+async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
+    let router = behind(&no_database(), &["10.0.0.0/8", "2001:db8:ffff::/48"], None);
+    // Who is no proxy says what it likes, and is counted all the same.
+    assert!(failures(&router, "192.0.2.1:1", |place| format!("198.51.100.{}", place % 250)).await < 300);
+    // Behind a proxy each client is counted by itself, whatever it says before the proxy adds its address.
+    assert_eq!(failures(&router, "10.1.2.3:1", |place| format!("198.51.100.{place}")).await, 300);
+    assert!(failures(&router, "10.1.2.3:1", |place| format!("1.2.3.{place}, 203.0.113.7")).await < 300);
+    assert!(failures(&router, "[2001:db8:ffff::1]:1", |place| format!("1.2.3.{place}, 203.0.113.8, 10.9.9.9")).await < 300);
+    // Without the header it is the proxy itself.
+    assert!(failures(&router, "10.7.7.7:1", |_| String::new()).await < 300);
+}
+
+#[tokio::test]
+async fn guesses_at_one_key_are_counted_from_wherever_they_come() {
+    let db = TestApp::start().await;
+    let router = behind(db.db.store(), &[], None);
+    let key = db.key(Role::Read, None, None).await;
+    let guess = |place: usize| format!("{}{}", &key[..20], base64_of(place));
+    let mut refused = 0;
+    for place in 0..400 {
+        let from = format!("192.0.2.{}:1", place % 250);
+        refused += usize::from(call(&router, Some(&from), "GET", "/api/v1/issues", &guess(place), "").await.status() == 429);
+    }
+    assert!(refused > 100, "{refused}");
+    // The key itself still opens.
+    assert_eq!(call(&router, Some("192.0.2.1:1"), "GET", "/api/v1/issues", &key, "").await.status(), 200);
+}
+
+/// The rest of a key, of the right length.
+fn base64_of(place: usize) -> String {
+    format!("{place:028}")
+}
+
+#[tokio::test]
+async fn a_key_may_ask_so_often_in_a_minute() {
+    let app = TestApp::start().await;
+    let router = behind(app.db.store(), &[], Some(20));
+    let (one, other) = (app.key(Role::Read, None, None).await, app.key(Role::Read, None, None).await);
+    let mut answered = 0;
+    let limited = loop {
+        let answer = call(&router, Some("192.0.2.1:1"), "GET", "/api/v1/labels", &one, "").await;
+        if answer.status() != 200 {
+            break answer;
+        }
+        answered += 1;
+    };
+    assert!((20..=40).contains(&answered), "{answered}");
+    assert!((1..=4).contains(&retry_after(&limited)));
+    // From another address it is the same key; another key is not limited by it.
+    assert_eq!(call(&router, Some("192.0.2.2:1"), "GET", "/api/v1/labels", &one, "").await.status(), 429);
+    assert_eq!(call(&router, Some("192.0.2.1:1"), "GET", "/api/v1/labels", &other, "").await.status(), 200);
 }
