@@ -1,4 +1,3 @@
-CREATE TYPE actor_type AS ENUM ('key', 'webhook', 'admin', 'app', 'database');
 CREATE TYPE issue_action AS ENUM ('created', 'updated', 'deleted');
 
 CREATE TABLE issue_events (
@@ -6,15 +5,13 @@ CREATE TABLE issue_events (
     issue_id   text           NOT NULL CONSTRAINT issue_events_issue_id_fkey REFERENCES issues (id),
     project_id text,
     action     issue_action   NOT NULL,
-    actor_type actor_type     NOT NULL,
-    actor_id   text,
+    actor      text           NOT NULL DEFAULT coalesce(nullif(current_setting('loop.actor', true), ''), 'database'),
     changes    jsonb          NOT NULL CONSTRAINT issue_events_changes_check CHECK (jsonb_typeof(changes) = 'array'),
     created_at timestamptz(3) NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE issue_events IS 'What was done to issues: written by triggers, in the transaction that does it, and never changed.';
 COMMENT ON COLUMN issue_events.project_id IS 'The project of the issue after the change.';
-COMMENT ON COLUMN issue_events.actor_type IS 'Who did it; database where somebody wrote past Loop.';
-COMMENT ON COLUMN issue_events.actor_id IS 'Which of them: the id of a key, the provider of a webhook, the name of an app.';
+COMMENT ON COLUMN issue_events.actor IS 'Who did it: a type (key, webhook, admin, app), and which of them behind a colon. Each statement that changes an issue says it in the setting loop.actor, which lasts until its transaction ends; database where somebody wrote past Loop.';
 COMMENT ON COLUMN issue_events.changes IS '[{"field": text, "old": any, "new": any}], fields by their names on the wire';
 CREATE INDEX issue_events_issue_id_idx ON issue_events (issue_id, id DESC);
 CREATE INDEX issue_events_project_id_idx ON issue_events (project_id, id DESC);
@@ -27,17 +24,10 @@ $$;
 CREATE TRIGGER issue_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON issue_events
     FOR EACH STATEMENT EXECUTE FUNCTION issue_events_refuse();
 
--- Each statement that changes an issue says who acts, as type or type:id, in the setting loop.actor, which lasts until its transaction ends.
--- After that the setting is empty, and not null, on a connection that had it once.
-CREATE FUNCTION loop_actor(OUT kind actor_type, OUT id text) LANGUAGE sql STABLE AS $$
-    SELECT coalesce(nullif(split_part(actor, ':', 1), ''), 'database')::actor_type, nullif(substr(actor, strpos(actor || ':', ':') + 1), '')
-    FROM (SELECT current_setting('loop.actor', true)) AS setting (actor)
-$$;
-
 CREATE FUNCTION issues_record_created() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO issue_events (issue_id, project_id, action, actor_type, actor_id, changes)
-    SELECT added.id, added.project_id, 'created', actor.kind, actor.id, '[]' FROM added, loop_actor() AS actor ORDER BY added.number;
+    INSERT INTO issue_events (issue_id, project_id, action, changes)
+    SELECT added.id, added.project_id, 'created', '[]' FROM added ORDER BY added.number;
     RETURN NULL;
 END
 $$;
@@ -47,9 +37,8 @@ CREATE TRIGGER issues_record_created AFTER INSERT ON issues
 -- What follows from other columns (completed_at, the counts of signals) and what counts changes is not recorded.
 CREATE FUNCTION issues_record_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO issue_events (issue_id, project_id, action, actor_type, actor_id, changes)
+    INSERT INTO issue_events (issue_id, project_id, action, changes)
     SELECT NEW.id, NEW.project_id, (CASE WHEN NEW.deleted_at IS NOT NULL AND OLD.deleted_at IS NULL THEN 'deleted' ELSE 'updated' END)::issue_action,
-           actor.kind, actor.id,
            (SELECT coalesce(jsonb_agg(jsonb_build_object('field', name.wire, 'old', was.value, 'new', now.value) ORDER BY name.place), '[]')
             FROM jsonb_each(to_jsonb(OLD)) AS was
             JOIN jsonb_each(to_jsonb(NEW)) AS now USING (key)
@@ -58,8 +47,7 @@ BEGIN
                          (8, 'signal_source', 'signalSource'), (9, 'signal_payload', 'signalPayload'), (10, 'hypothesis', 'hypothesis'),
                          (11, 'agent_session_id', 'agentSessionId'), (12, 'agent_summary', 'agentSummary'), (13, 'commits', 'commits'),
                          (14, 'pull_requests', 'pullRequests')) AS name (place, key, wire) USING (key)
-            WHERE was.value IS DISTINCT FROM now.value)
-    FROM loop_actor() AS actor;
+            WHERE was.value IS DISTINCT FROM now.value);
     RETURN NULL;
 END
 $$;
@@ -75,10 +63,10 @@ CREATE TRIGGER issues_record_changed AFTER UPDATE ON issues
 -- Labels and relations are changes of the issues that have them. A relation is one of both its issues.
 CREATE FUNCTION issue_labels_record() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO issue_events (issue_id, project_id, action, actor_type, actor_id, changes)
-    SELECT i.id, i.project_id, 'updated', actor.kind, actor.id,
+    INSERT INTO issue_events (issue_id, project_id, action, changes)
+    SELECT i.id, i.project_id, 'updated',
            jsonb_build_array(jsonb_build_object('field', 'labels', 'old', OLD.label_id, 'new', NEW.label_id))
-    FROM issues AS i, loop_actor() AS actor WHERE i.id = coalesce(NEW.issue_id, OLD.issue_id);
+    FROM issues AS i WHERE i.id = coalesce(NEW.issue_id, OLD.issue_id);
     RETURN NULL;
 END
 $$;
@@ -90,11 +78,11 @@ DECLARE
     written jsonb := jsonb_build_object('id', relation.id, 'type', relation.type, 'issueId', relation.issue_id,
                                         'relatedIssueId', relation.related_issue_id);
 BEGIN
-    INSERT INTO issue_events (issue_id, project_id, action, actor_type, actor_id, changes)
-    SELECT i.id, i.project_id, 'updated', actor.kind, actor.id,
+    INSERT INTO issue_events (issue_id, project_id, action, changes)
+    SELECT i.id, i.project_id, 'updated',
            jsonb_build_array(jsonb_build_object('field', 'relations', 'old', CASE TG_OP WHEN 'DELETE' THEN written END,
                                                 'new', CASE TG_OP WHEN 'INSERT' THEN written END))
-    FROM issues AS i, loop_actor() AS actor WHERE i.id IN (relation.issue_id, relation.related_issue_id)
+    FROM issues AS i WHERE i.id IN (relation.issue_id, relation.related_issue_id)
     ORDER BY i.id = relation.related_issue_id;
     RETURN NULL;
 END

@@ -1,10 +1,11 @@
-use std::fmt;
+use std::{fmt, str::FromStr};
 
+use postgres_types::{FromSql, Type};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::enumeration;
-use crate::{ApiKeyId, IssueId, ProjectId, Timestamp};
+use crate::{ApiKeyId, InvalidWord, IssueId, ProjectId, Timestamp};
 
 enumeration! {
     /// What kind of party did something.
@@ -60,6 +61,25 @@ impl fmt::Display for Actor {
         f.write_str(self.kind.as_str())?;
         // No text of the database's holds NUL, and a name with one is worth no failure.
         self.id.as_ref().map_or(Ok(()), |id| write!(f, ":{}", id.replace('\0', "")))
+    }
+}
+
+impl FromStr for Actor {
+    type Err = InvalidWord;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWord> {
+        let (kind, id) = text.split_once(':').map_or((text, None), |(kind, id)| (kind, Some(id.to_owned())));
+        Ok(Self { kind: kind.parse()?, id })
+    }
+}
+
+impl<'a> FromSql<'a> for Actor {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(<&str>::from_sql(ty, raw)?.parse()?)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <&str as FromSql>::accepts(ty)
     }
 }
 

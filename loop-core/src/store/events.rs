@@ -5,11 +5,11 @@ use super::{
     issues,
     sql::{self, Columns, Composed, KeyKind, Order, Statement, Within, bind},
 };
-use crate::{Actor, Change, Entity, Error, IssueEvent, IssueId, Page, PageRequest, ProjectId};
+use crate::{Change, Entity, Error, IssueEvent, IssueId, Page, PageRequest, ProjectId};
 
 macro_rules! event_columns {
     () => {
-        "e.id, e.issue_id, e.project_id, e.action::text, e.actor_type::text, e.actor_id, e.changes, e.created_at"
+        "e.id, e.issue_id, e.project_id, e.action::text, e.actor, e.changes, e.created_at"
     };
 }
 
@@ -48,7 +48,7 @@ fn read_row(row: &Row) -> Result<IssueEvent, Error> {
         issue_id: columns.next()?,
         project_id: columns.next()?,
         action: columns.next()?,
-        actor: Actor { kind: columns.next()?, id: columns.next()? },
+        actor: columns.next()?,
         changes: columns.json::<Vec<Change>>()?.unwrap_or_default(),
         created_at: columns.next()?,
     })
