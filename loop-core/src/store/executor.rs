@@ -4,7 +4,7 @@ use std::{
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool::managed::{Object, PoolError};
@@ -13,9 +13,11 @@ use futures_util::{join, poll};
 use postgres_types::{ToSql, Type};
 use tokio::time::timeout;
 use tokio_postgres::{Client, IsolationLevel, Row, error::SqlState};
+use tracing::Instrument as _;
 
 use super::{
-    Inner, StatementMode, Tx,
+    End, Inner, Observer, StatementMode, Tx,
+    observer::{Watched, waited},
     pool::{self, Manager},
     sql::{Bound, Composed, ScopeParam, Statement},
 };
@@ -30,6 +32,7 @@ const MAX_PREPARED: usize = 256;
 pub(crate) struct Executor<'a> {
     pub(crate) on: On<'a>,
     pub(crate) scope: Option<&'a ProjectId>,
+    pub(crate) observer: Option<&'a dyn Observer>,
 }
 
 /// A pool, or one transaction.
@@ -43,10 +46,10 @@ impl<'a> Executor<'a> {
     /// A connection for several statements: those polled together travel together, in one round trip.
     pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
         let place = match self.on {
-            On::Pool(inner) => Place::Pooled(Pooled::take(inner).await?),
+            On::Pool(inner) => Place::Pooled(Pooled::take(inner, self.observer).await?),
             On::Tx(tx) => Place::Tx(tx),
         };
-        Ok(Connection { place, scope: self.scope })
+        Ok(Connection { place, scope: self.scope, observer: self.observer })
     }
 
     /// Every row the statement answers.
@@ -80,6 +83,7 @@ fn one(entity: Entity, row: Option<Row>) -> Result<Row, Error> {
 pub(crate) struct Connection<'a> {
     place: Place<'a>,
     scope: Option<&'a ProjectId>,
+    observer: Option<&'a dyn Observer>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "it lives for one call, on the stack")]
@@ -91,7 +95,7 @@ enum Place<'a> {
 impl Connection<'_> {
     /// Every row the statement answers.
     pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.sql, params, usize::MAX).await
+        self.run(statement.entity, statement.name(), statement.sql, params, usize::MAX).await
     }
 
     /// The row the statement answers, if any.
@@ -101,11 +105,11 @@ impl Connection<'_> {
 
     /// Every row a composed statement answers.
     pub(crate) async fn composed(&self, statement: &Composed<'_>) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, &statement.sql, &statement.params, MAX_PREPARED).await
+        self.run(statement.entity, statement.name, &statement.sql, &statement.params, MAX_PREPARED).await
     }
 
     /// Runs a statement, prepared if the connection has prepared fewer than `prepared` so far.
-    async fn run(&self, entity: Entity, sql: &str, params: &[Bound<'_>], prepared: usize) -> Result<Vec<Row>, Error> {
+    async fn run(&self, entity: Entity, name: &'static str, sql: &str, params: &[Bound<'_>], prepared: usize) -> Result<Vec<Row>, Error> {
         let scope = ScopeParam(self.scope);
         let mut bound: Vec<Bound<'_>> = Vec::with_capacity(params.len() + 1);
         bound.push(&scope);
@@ -123,8 +127,12 @@ impl Connection<'_> {
             (StatementMode::Unnamed, Place::Pooled(_)) => inner.begin.as_deref().map_or(Travel::Alone, Travel::Within),
             (_, Place::Tx(_)) | (StatementMode::Prepared, _) => Travel::Alone,
         };
+        let watched = Watched::begin(self.observer, name, travel.word());
         let call = Call { sql, bound: &bound, travel, limit: inner.statement_timeout };
-        call.run(client, running).await.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error))
+        let answer = call.run(client, running).instrument(watched.span()).await;
+        let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
+        watched.end(answer.as_ref().map_or_else(End::Failed, |rows| End::Rows(rows.len())));
+        answer
     }
 
     /// Keeps a connection from being handed on that is broken, or still at work on what nobody waits for any more; and a transaction from
@@ -172,6 +180,17 @@ enum Travel<'c> {
     Within(&'c str),
 }
 
+impl Travel<'_> {
+    /// The word for it in logs.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Prepared(_) => "prepared",
+            Self::Alone => "unnamed",
+            Self::Within(_) => "unnamed in a transaction",
+        }
+    }
+}
+
 /// A statement on its way.
 struct Call<'c> {
     sql: &'c str,
@@ -206,6 +225,7 @@ impl Call<'_> {
             let values: Vec<&(dyn ToSql + Sync)> = self.bound.iter().map(|value| *value as _).collect();
             return client.query(&statement?, &values).await;
         }
+        tracing::trace!("preparing it");
         // It is new to this connection, and what prepares it is on its way. It need not be waited for: the statement goes right behind it,
         // this once without a name, in the same round trip.
         match join!(statement, self.unnamed(client)) {
@@ -244,13 +264,15 @@ pub(crate) struct Pooled<'a> {
 
 impl<'a> Pooled<'a> {
     /// Waits for a connection.
-    pub(crate) async fn take(inner: &'a Inner) -> Result<Self, Error> {
+    pub(crate) async fn take(inner: &'a Inner, observer: Option<&dyn Observer>) -> Result<Self, Error> {
+        let begun = Instant::now();
         #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
         let object = inner.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             error => Error::unavailable(error),
-        })?;
-        Ok(Self { inner, object: Some(object), running: AtomicUsize::new(0) })
+        });
+        waited(observer, begun, &object);
+        Ok(Self { inner, object: Some(object?), running: AtomicUsize::new(0) })
     }
 
     fn client(&self) -> Result<&ClientWrapper, Error> {

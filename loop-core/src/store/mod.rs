@@ -9,6 +9,7 @@ mod executor;
 mod goals;
 mod issues;
 mod labels;
+mod observer;
 mod pool;
 mod projects;
 mod prompts;
@@ -27,6 +28,7 @@ pub use self::{
     goals::Goals,
     issues::Issues,
     labels::Labels,
+    observer::{Arrival, End, Observer},
     projects::Projects,
     prompts::{Reviews, Templates, Versions},
     relations::Relations,
@@ -48,6 +50,7 @@ use crate::{Error, ProjectId};
 pub struct LoopStore {
     inner: Arc<Inner>,
     scope: Option<Arc<ProjectId>>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// What all clones of a store share.
@@ -91,14 +94,19 @@ impl LoopStore {
 
     /// The same store bound to one project, with the same connections.
     pub fn within(&self, project: ProjectId) -> Self {
-        Self { inner: Arc::clone(&self.inner), scope: Some(Arc::new(project)) }
+        Self { scope: Some(Arc::new(project)), ..self.clone() }
+    }
+
+    /// The same store, with the same connections, that tells this observer what it does. So do those made from it, in place of any other.
+    pub fn observed_by(&self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self.clone() }
     }
 
     /// The store of the replica that the builder was given, within the same project, or `None` where it was given none.
     ///
     /// What it answers may lag behind what was written, so nothing goes there unless it is sent there. It cannot write.
     pub fn replica(&self) -> Option<Self> {
-        self.inner.replica.as_ref().map(|inner| Self { inner: Arc::clone(inner), scope: self.scope.clone() })
+        self.inner.replica.as_ref().map(|inner| Self { inner: Arc::clone(inner), ..self.clone() })
     }
 
     /// The project this store is bound to.
@@ -140,7 +148,11 @@ impl LoopStore {
     }
 
     pub(crate) fn executor(&self) -> Executor<'_> {
-        Executor { on: On::Pool(&self.inner), scope: self.scope() }
+        Executor { on: On::Pool(&self.inner), scope: self.scope(), observer: self.observer() }
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.as_deref()
     }
 
     /// The name of the schema that the tables are in, where it was chosen.
@@ -174,7 +186,7 @@ impl LoopStore {
 
     /// A connection for what is no statement of a handle.
     pub(crate) async fn take_connection(&self) -> Result<Pooled<'_>, Error> {
-        Pooled::take(&self.inner).await
+        Pooled::take(&self.inner, self.observer()).await
     }
 }
 

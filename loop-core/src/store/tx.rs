@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::time::timeout;
 
 use super::{
-    Inner, LoopStore,
+    Inner, LoopStore, Observer,
     executor::{Executor, On, Pooled},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
@@ -16,11 +16,12 @@ pub struct Tx<'a> {
     /// Whether the server refused a statement, after which it takes no more of them and makes a rollback of a commit.
     pub(crate) failed: AtomicBool,
     scope: Option<&'a ProjectId>,
+    observer: Option<&'a dyn Observer>,
 }
 
 impl Tx<'_> {
     pub(crate) fn executor(&self) -> Executor<'_> {
-        Executor { on: On::Tx(self), scope: self.scope }
+        Executor { on: On::Tx(self), scope: self.scope, observer: self.observer }
     }
 }
 
@@ -40,13 +41,13 @@ impl LoopStore {
     /// case it may or may not have been committed. [`Error::Database`] when `work` passed over a statement that was refused.
     pub async fn transaction<T, E: From<Error>>(&self, work: impl AsyncFnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let limit = self.inner.statement_timeout;
-        let mut pooled = Pooled::take(&self.inner).await?;
+        let mut pooled = Pooled::take(&self.inner, self.observer()).await?;
         // A caller that goes away, or a panic, leaves it so.
         pooled.occupy();
         let (result, clean) = {
             let client = pooled.begin().await?;
             let (running, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-            let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope() };
+            let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope(), observer: self.observer() };
             let result = work(&tx).await;
             let Tx { client, running, failed, .. } = tx;
             match (result, running.into_inner() == 0, failed.into_inner()) {

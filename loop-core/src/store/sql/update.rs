@@ -117,7 +117,7 @@ impl<'a> Update<'a> {
              written AS (UPDATE {table} AS t SET updated_at = now(){sets} FROM checked WHERE {row}{conditions} RETURNING {columns}{returning}) \
              SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
         );
-        Composed { entity, sql, params: self.params }
+        Composed { entity, name, sql, params: self.params }
     }
 }
 
