@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{AppState, RouterOptions, ServeOptions, Webhooks};
+use crate::{AppState, MetricsAccess, RouterOptions, ServeOptions, Webhooks};
 
 /// The settings of the server.
 #[derive(Debug)]
@@ -25,13 +25,15 @@ pub struct Config {
     /// How webhooks are taken in.
     pub webhooks: Webhooks,
     /// What opens `POST /admin/migrate` (`LOOP_ADMIN_SECRET`).
-    pub admin_secret: Option<AdminSecret>,
+    pub admin_secret: Option<BearerSecret>,
     /// The first of GitHub's secrets, to sign the example that is shown at a first start.
     pub github_example: Option<ExampleSecret>,
     /// What is around the routes.
     pub router: RouterOptions,
     /// The limits of the server.
     pub serve: ServeOptions,
+    /// Who may read `GET /metrics` (`LOOP_METRICS`); absent: there is no such route.
+    pub metrics: Option<MetricsAccess>,
     /// What is logged (`LOOP_LOG`, `info`): a level, or directives as `tracing` has them.
     pub log: String,
     /// Whether logs are JSON (`LOOP_LOG_FORMAT=json`) and not text.
@@ -85,11 +87,11 @@ impl Database {
     }
 }
 
-/// What opens `POST /admin/migrate`, as its SHA-256.
+/// What opens a route that is no caller's, such as `POST /admin/migrate`, as its SHA-256.
 #[derive(Clone)]
-pub struct AdminSecret([u8; 32]);
+pub struct BearerSecret([u8; 32]);
 
-impl AdminSecret {
+impl BearerSecret {
     /// The secret with this text. `None` for the empty one, which would open to everybody, and for one that no header can carry: it must be
     /// of printable ASCII characters without spaces.
     pub fn new(text: &str) -> Option<Self> {
@@ -103,9 +105,9 @@ impl AdminSecret {
     }
 }
 
-impl fmt::Debug for AdminSecret {
+impl fmt::Debug for BearerSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminSecret")
+        f.write_str("BearerSecret")
     }
 }
 
@@ -198,7 +200,7 @@ impl Config {
                     })
                     .unwrap_or(Webhooks::DEFAULT_BODY_LIMIT),
             },
-            admin_secret: reader.check("LOOP_ADMIN_SECRET", "a secret of printable ASCII characters without spaces", AdminSecret::new),
+            admin_secret: reader.check("LOOP_ADMIN_SECRET", "a secret of printable ASCII characters without spaces", BearerSecret::new),
             github_example: reader
                 .text("GITHUB_WEBHOOK_SECRET")
                 .and_then(|text| text.split(',').next().map(|first| ExampleSecret(first.trim().to_owned()))),
@@ -217,6 +219,15 @@ impl Config {
                 http2: reader.parse("LOOP_HTTP2", "true or false").unwrap_or(defaults.1.http2),
                 ..defaults.1
             },
+            metrics: reader
+                .check("LOOP_METRICS", "off, on, or a token of at least 16 printable ASCII characters without spaces", |text| match text {
+                    "off" => Some(None),
+                    "on" => Some(Some(MetricsAccess::Anyone)),
+                    // Longer than any word that somebody may take for a switch.
+                    token if token.len() >= 16 => BearerSecret::new(token).map(|token| Some(MetricsAccess::Bearer(token))),
+                    _ => None,
+                })
+                .flatten(),
             log: reader
                 .check("LOOP_LOG", "a level such as info, or directives such as warn,loop_http=debug", |text| {
                     // A word that is no level would be read as the name of a target, and everything else be silent.
@@ -256,7 +267,11 @@ impl Config {
 
     /// What the routes share, over this store.
     pub fn state(&self, store: LoopStore) -> AppState {
-        AppState::new(store, self.webhooks.clone(), self.admin_secret.clone())
+        let state = AppState::new(store, self.webhooks.clone(), self.admin_secret.clone());
+        match &self.metrics {
+            Some(access) => state.with_metrics(access.clone()),
+            None => state,
+        }
     }
 }
 

@@ -61,7 +61,8 @@ async fn tame_request_id(mut request: Request, next: Next) -> Response {
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
     let request_id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
-    tracing::info_span!("request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty)
+    // Of the highest level, so that a line of any level says which request it is about.
+    tracing::error_span!("request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty)
 }
 
 fn log_response(response: &Response, latency: Duration, span: &Span) {

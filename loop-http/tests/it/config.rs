@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use loop_core::StatementMode;
-use loop_http::{Config, ServeOptions, Webhooks};
+use loop_http::{Config, MetricsAccess, ServeOptions, Webhooks};
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let variables: BTreeMap<_, _> = variables.iter().copied().collect();
@@ -21,7 +21,7 @@ fn everything_has_a_default() {
     assert!(config.admin_secret.is_none() && config.github_example.is_none());
     assert!(config.router.cors_origins.is_empty());
     assert_eq!(config.serve.max_connections, ServeOptions::default().max_connections);
-    assert!(!config.serve.http2);
+    assert!(!config.serve.http2 && config.metrics.is_none());
     assert_eq!((config.log.as_str(), config.log_json), ("info", false));
 }
 
@@ -43,6 +43,7 @@ fn everything_can_be_chosen() {
         ("LOOP_CORS_ORIGINS", "https://app.example.com, http://localhost:3000"),
         ("LOOP_MAX_CONNECTIONS", "10"),
         ("LOOP_HTTP2", "true"),
+        ("LOOP_METRICS", "on"),
         ("LOOP_LOG", "warn,loop_http=debug"),
         ("LOOP_LOG_FORMAT", "json"),
     ])
@@ -58,6 +59,10 @@ fn everything_can_be_chosen() {
     assert_eq!(config.router.cors_origins, ["https://app.example.com", "http://localhost:3000"]);
     assert_eq!((config.serve.max_connections, config.serve.http2), (10, true));
     assert_eq!((config.log.as_str(), config.log_json), ("warn,loop_http=debug", true));
+    assert!(matches!(config.metrics, Some(MetricsAccess::Anyone)));
+    let token = read(&[("LOOP_METRICS", "a-token-of-the-scraper")]).unwrap();
+    assert!(matches!(token.metrics, Some(MetricsAccess::Bearer(_))));
+    assert!(read(&[("LOOP_METRICS", "off")]).unwrap().metrics.is_none());
     for (mode, expected) in [("unnamed", Some(StatementMode::Unnamed)), ("auto", None)] {
         assert_eq!(read(&[("LOOP_STATEMENT_MODE", mode)]).unwrap().database.statement_mode, expected);
     }
@@ -78,6 +83,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("LOOP_CORS_ORIGINS", "https://a.example.com/path", "must be origins such as https://app.example.com with commas between them, or *"),
     ("LOOP_MAX_CONNECTIONS", "-5", "must be a whole number from 1 to 1000000"),
     ("LOOP_HTTP2", "perhaps", "must be true or false"),
+    ("LOOP_METRICS", "enabled", "must be off, on, or a token of at least 16 printable ASCII characters without spaces"),
     ("LOOP_LOG", "loop=noisy=very", "must be a level such as info, or directives such as warn,loop_http=debug"),
     ("LOOP_LOG_FORMAT", "yaml", "must be text or json"),
 ];
@@ -146,6 +152,7 @@ fn secrets_are_not_in_debug() {
         ("SENTRY_CLIENT_SECRET", "hunter4"),
         ("POSTHOG_WEBHOOK_SECRET", "hunter5"),
         ("LOOP_ADMIN_SECRET", "hunter6"),
+        ("LOOP_METRICS", "hunter7-and-more-of-it"),
     ])
     .unwrap();
     let state = config.state(crate::support::no_database());

@@ -24,6 +24,7 @@ mod labels;
 mod limits;
 mod lists;
 mod logs;
+mod metrics;
 mod process;
 mod projects;
 mod references;

@@ -33,6 +33,7 @@ fn command(variables: &[(&str, &str)]) -> Command {
         "LOOP_CORS_ORIGINS",
         "LOOP_MAX_CONNECTIONS",
         "LOOP_HTTP2",
+        "LOOP_METRICS",
         "LOOP_LOG",
         "LOOP_LOG_FORMAT",
     ] {
