@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{AppState, MetricsAccess, RouterOptions, ServeOptions, Webhooks};
+use crate::{AppState, Logs, MetricsAccess, RouterOptions, ServeOptions, Webhooks};
 
 /// The settings of the server.
 #[derive(Debug)]
@@ -38,6 +38,17 @@ pub struct Config {
     pub log: String,
     /// Whether logs are JSON (`LOOP_LOG_FORMAT=json`) and not text.
     pub log_json: bool,
+    /// Where spans go (`OTEL_EXPORTER_OTLP_ENDPOINT`), in a build with the feature `otlp`.
+    pub collector: Option<Collector>,
+}
+
+/// A collector of spans, which speaks OTLP over HTTP.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    /// Its address, before `/v1/traces`.
+    pub endpoint: String,
+    /// What this service is called there (`OTEL_SERVICE_NAME`, `loop`).
+    pub service_name: String,
 }
 
 /// Where the data is.
@@ -243,6 +254,7 @@ impl Config {
                     _ => None,
                 })
                 .unwrap_or(false),
+            collector: reader.collector(),
         };
         // What the store would refuse, it is asked for here, so that it stands beside the rest.
         if let Some(url) = &config.database.url
@@ -254,15 +266,9 @@ impl Config {
     }
 
     /// Begins to write logs, to standard error: what a command answers is on standard output. Does nothing where logs are written already.
-    pub fn init_logs(&self) {
-        let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::new(&self.log));
-        let begun = if self.log_json {
-            builder.json().flatten_event(true).try_init()
-        } else {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-        };
-        // The host that mounts the router may have its own.
-        drop(begun);
+    /// With a collector it must be called on a runtime of tokio's, and what it answers be ended there.
+    pub fn init_logs(&self) -> Logs {
+        Logs::begin(self)
     }
 
     /// What the routes share, over this store.
@@ -308,6 +314,17 @@ impl<V: Fn(&str) -> Option<Result<String, ()>>> Reader<V> {
             return None;
         }
         self.text("DATABASE_URL")
+    }
+
+    fn collector(&mut self) -> Option<Collector> {
+        let service_name = self.text("OTEL_SERVICE_NAME").unwrap_or_else(|| "loop".to_owned());
+        let endpoint = self.check("OTEL_EXPORTER_OTLP_ENDPOINT", "an address such as http://localhost:4318", |text| {
+            let address = text.parse::<http::Uri>().ok()?;
+            let known = matches!(address.scheme_str(), Some("http" | "https")) && address.query().is_none();
+            // A password belongs into OTEL_EXPORTER_OTLP_HEADERS, which is not shown.
+            (known && address.authority().is_some_and(|authority| !authority.as_str().contains('@'))).then(|| text.to_owned())
+        })?;
+        Some(Collector { endpoint, service_name })
     }
 
     fn check<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {

@@ -11,7 +11,10 @@ mod extract;
 mod fields;
 mod layers;
 mod limits;
+mod logs;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod query;
 mod routes;
 mod serve;
@@ -25,6 +28,7 @@ use axum::{Router, middleware};
 pub use config::Config;
 pub use error::{ApiError, Details};
 pub use layers::around;
+pub use logs::Logs;
 pub use metrics::MetricsAccess;
 pub use serve::{ServeOptions, serve};
 pub use state::{AppState, Webhooks};

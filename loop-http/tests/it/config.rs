@@ -23,6 +23,7 @@ fn everything_has_a_default() {
     assert_eq!(config.serve.max_connections, ServeOptions::default().max_connections);
     assert!(!config.serve.http2 && config.metrics.is_none());
     assert_eq!((config.log.as_str(), config.log_json), ("info", false));
+    assert!(config.collector.is_none());
 }
 
 #[test]
@@ -46,6 +47,8 @@ fn everything_can_be_chosen() {
         ("LOOP_METRICS", "on"),
         ("LOOP_LOG", "warn,loop_http=debug"),
         ("LOOP_LOG_FORMAT", "json"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.com/tenant"),
+        ("OTEL_SERVICE_NAME", "loop-eu"),
     ])
     .unwrap();
     assert_eq!((config.host, config.port), ("::".parse().unwrap(), 0));
@@ -60,6 +63,8 @@ fn everything_can_be_chosen() {
     assert_eq!((config.serve.max_connections, config.serve.http2), (10, true));
     assert_eq!((config.log.as_str(), config.log_json), ("warn,loop_http=debug", true));
     assert!(matches!(config.metrics, Some(MetricsAccess::Anyone)));
+    let collector = config.collector.unwrap();
+    assert_eq!((collector.endpoint.as_str(), collector.service_name.as_str()), ("https://collector.example.com/tenant", "loop-eu"));
     let token = read(&[("LOOP_METRICS", "a-token-of-the-scraper")]).unwrap();
     assert!(matches!(token.metrics, Some(MetricsAccess::Bearer(_))));
     assert!(read(&[("LOOP_METRICS", "off")]).unwrap().metrics.is_none());
@@ -86,6 +91,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("LOOP_METRICS", "enabled", "must be off, on, or a token of at least 16 printable ASCII characters without spaces"),
     ("LOOP_LOG", "loop=noisy=very", "must be a level such as info, or directives such as warn,loop_http=debug"),
     ("LOOP_LOG_FORMAT", "yaml", "must be text or json"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "hush@collector:4318", "must be an address such as http://localhost:4318"),
 ];
 
 #[test]

@@ -25,6 +25,8 @@ mod limits;
 mod lists;
 mod logs;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod process;
 mod projects;
 mod references;

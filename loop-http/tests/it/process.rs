@@ -36,6 +36,8 @@ fn command(variables: &[(&str, &str)]) -> Command {
         "LOOP_METRICS",
         "LOOP_LOG",
         "LOOP_LOG_FORMAT",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_SERVICE_NAME",
     ] {
         command.env_remove(name);
     }
