@@ -69,7 +69,7 @@ fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
 }
 
 /// What fields of that number hold.
-fn all<'m>(message: &'m [u8], number: u64) -> impl Iterator<Item = &'m [u8]> {
+fn all(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     fields(message).into_iter().filter_map(move |(known, field)| (known == number).then_some(field))
 }
 
