@@ -225,7 +225,7 @@ impl Call<'_> {
             let values: Vec<&(dyn ToSql + Sync)> = self.bound.iter().map(|value| *value as _).collect();
             return client.query(&statement?, &values).await;
         }
-        tracing::trace!("preparing it");
+        tracing::Span::current().record("first_use", true);
         // It is new to this connection, and what prepares it is on its way. It need not be waited for: the statement goes right behind it,
         // this once without a name, in the same round trip.
         match join!(statement, self.unnamed(client)) {

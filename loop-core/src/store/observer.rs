@@ -80,6 +80,7 @@ impl<'a> Watched<'a> {
             otel.status_code = Empty,
             db.system.name = "postgresql",
             travel,
+            first_use = Empty,
             rows = Empty
         );
         Self { observer, name, span, begun: Instant::now(), ended: false }
