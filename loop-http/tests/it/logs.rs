@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    process::{Process, database, run, texts, variables},
+    process::{Process, released, run, texts, variables},
     signatures::Delivery,
     support::{Answer, GITHUB_SECRET, POSTHOG_KEY, POSTHOG_SECRET, SENTRY_SECRET, send},
 };
@@ -130,17 +130,15 @@ fn assert_hidden(logs: &str, secrets: &[String]) {
 }
 
 /// Has the database refuse a title, in words that hold the row.
-async fn refuse(url: &str) {
-    let store = LoopStore::builder(url).pool_size(1).connect().await.unwrap();
+async fn refuse(store: &LoopStore) {
     store.raw(&format!("ALTER TABLE issues ADD CONSTRAINT nothing_refused CHECK (title <> '{REFUSED}')")).await.unwrap();
-    store.close();
 }
 
 /// A database for the binary alone, which refuses a title.
 async fn refusing() -> TestDb {
-    let db = database(true).await;
-    refuse(db.direct_url()).await;
-    db
+    let db = TestDb::new().await;
+    refuse(db.store()).await;
+    released(db).await
 }
 
 #[tokio::test]
@@ -172,8 +170,8 @@ async fn nothing_secret_is_logged_when_the_database_is_away() {
     let store = LoopStore::connect(&postgres.url()).await.unwrap();
     store.migrate().await.unwrap();
     store.raw(&format!("CREATE ROLE app SUPERUSER LOGIN PASSWORD '{PASSWORD}'")).await.unwrap();
+    refuse(&store).await;
     store.close();
-    refuse(&postgres.url()).await;
     let url = format!("postgres://app:{PASSWORD}@127.0.0.1:{}/postgres?sslmode=disable&connect_timeout=2", postgres.port());
     let mut variables = settings();
     variables.push(("DATABASE_URL", &url));
@@ -181,7 +179,6 @@ async fn nothing_secret_is_logged_when_the_database_is_away() {
     let dir = TempDir::new().unwrap();
     let server = Process::serve(&variables, dir.path());
     let secrets = a_day(&server, key.trim()).await;
-    let mut logs = String::new();
     for change in ["kill", "start", "password"] {
         match change {
             "kill" => postgres.kill(),
@@ -200,7 +197,6 @@ async fn nothing_secret_is_logged_when_the_database_is_away() {
             send(client.post(server.url("/api/v1/issues")).bearer_auth(key.trim()).json(&title)).await;
             send(client.get(server.url("/ready"))).await;
         }
-        logs.push_str(change);
     }
     let ended = server.stop();
     assert_hidden(&ended.stderr, &secrets);

@@ -52,7 +52,11 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
 
 /// A database for the binary alone: the embedded one serves one connection at a time.
 pub(crate) async fn database(migrated: bool) -> TestDb {
-    let db = if migrated { TestDb::new().await } else { TestDb::unmigrated().await };
+    released(if migrated { TestDb::new().await } else { TestDb::unmigrated().await }).await
+}
+
+/// The same of one that a test has prepared.
+pub(crate) async fn released(db: TestDb) -> TestDb {
     db.store().close();
     // The connection's task sees that when it runs, which it does not while a test waits for a process.
     tokio::time::sleep(Duration::from_millis(100)).await;
