@@ -19,6 +19,7 @@ mod issues;
 mod labels;
 mod migrate;
 mod modes;
+mod observer;
 mod paging;
 #[cfg(unix)]
 mod poolers;
