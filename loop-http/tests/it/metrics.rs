@@ -24,7 +24,7 @@ async fn server(state: AppState) -> Server {
 /// A server that shows its metrics to anybody, over an empty database.
 async fn measured() -> (TestApp, Caller) {
     let db = TestDb::new().await;
-    let server = server(state(db.store()).with_metrics(MetricsAccess::Anyone)).await;
+    let server = server(state(db.store())).await;
     let app = TestApp { server, db };
     let admin = app.caller(Role::Admin, None).await;
     (app, admin)
@@ -144,7 +144,7 @@ async fn statements_are_measured_by_name_and_their_failures_by_kind() {
 
 #[tokio::test]
 async fn a_database_that_is_away_is_counted() {
-    let server = server(state(&no_database()).with_metrics(MetricsAccess::Anyone)).await;
+    let server = server(state(&no_database())).await;
     let nobody = server.caller(None);
     assert_eq!(nobody.get("/ready").await.status, 503);
     Scrape::of(&nobody).await.assert(&[
@@ -161,7 +161,7 @@ async fn what_waits_and_what_takes_too_long_is_counted() {
     let url = app.db.url();
     let store = LoopStore::builder(url).pool_size(1).wait_timeout(Duration::from_millis(300)).statement_timeout(Duration::from_millis(100));
     let store = store.connect().await.unwrap();
-    let slow = server(state(&store).with_metrics(MetricsAccess::Anyone)).await;
+    let slow = server(state(&store)).await;
     let caller = slow.caller(admin.key.as_deref());
     // Somebody has the table for themselves.
     let (locked, unlock) = (tokio::sync::oneshot::channel(), tokio::sync::oneshot::channel::<()>());
@@ -256,7 +256,7 @@ async fn deliveries_to_what_is_not_configured_are_counted() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_is_counted_once() {
-    let server = server(state(&no_database()).with_metrics(MetricsAccess::Anyone)).await;
+    let server = server(state(&no_database())).await;
     let nobody = server.caller(None);
     let mut wire = Wire::connect(server.address).await;
     wire.send(head("POST", "/webhooks/github", None, &[("Content-Length", "10")])).await.unwrap();
@@ -276,7 +276,7 @@ async fn a_client_that_goes_away_is_counted_once() {
 
 #[tokio::test]
 async fn metrics_are_for_whom_they_are_switched_on() {
-    let off = Server::without_database().await;
+    let off = server(AppState::new(no_database(), Webhooks::default(), None)).await;
     assert_eq!(off.caller(None).get("/metrics").await.error(404, "not_found"), "Not found");
 
     let access = MetricsAccess::Bearer(BearerSecret::new(TOKEN).unwrap());
@@ -299,8 +299,8 @@ async fn metrics_are_for_whom_they_are_switched_on() {
 #[tokio::test]
 async fn routers_in_one_process_count_for_themselves() {
     let db = TestDb::new().await;
-    let one = server(state(db.store()).with_metrics(MetricsAccess::Anyone)).await.caller(None);
-    let other = server(state(db.store()).with_metrics(MetricsAccess::Anyone)).await.caller(None);
+    let one = server(state(db.store())).await.caller(None);
+    let other = server(state(db.store())).await.caller(None);
     one.get("/ready").await.ok();
     one.get("/health").await.ok();
     let (one, other) = (Scrape::of(&one).await, Scrape::of(&other).await);
@@ -352,7 +352,7 @@ async fn the_dashboard_shows_what_is_served() {
     app.query("ALTER TABLE goals RENAME TO goals_away").await;
     assert_eq!(admin.get("/api/v1/goals").await.status, 503);
     // What can only be counted where a database is away.
-    let away = server(state(&no_database()).with_metrics(MetricsAccess::Anyone)).await;
+    let away = server(state(&no_database())).await;
     away.caller(None).get("/ready").await;
     let (scrape, away) = (Scrape::of(&admin).await, Scrape::of(&away.caller(None)).await);
     let served: BTreeSet<_> = scrape.names().into_iter().chain(away.names()).collect();
