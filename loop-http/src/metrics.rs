@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 use http::Method;
-use loop_core::{Arrival, End, Error, Observer, PoolStatus, webhook::VerifyError};
+use loop_core::{Arrival, Error, Observer, PoolStatus, StatementEnd, webhook::VerifyError};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -251,12 +251,12 @@ impl Metrics {
 }
 
 impl Observer for Metrics {
-    fn statement(&self, name: &'static str, took: Duration, end: End<'_>) {
+    fn statement(&self, name: &'static str, took: Duration, end: StatementEnd<'_>) {
         self.statement_seconds.get_or_create(&Named { statement: name }).observe(took.as_secs_f64());
         let kind = match end {
-            End::Rows(_) => return,
-            End::Failed(error) => kind(error),
-            End::Abandoned => "abandoned",
+            StatementEnd::Rows(_) => return,
+            StatementEnd::Failed(error) => kind(error),
+            StatementEnd::Abandoned => "abandoned",
         };
         self.statement_failures.get_or_create(&Failed { statement: name, kind }).inc();
     }

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, IsolationLevel, Row, error::SqlState};
 use tracing::Instrument as _;
 
 use super::{
-    End, Inner, Observer, StatementMode, Tx,
+    Inner, Observer, StatementEnd, StatementMode, Tx,
     observer::{Watched, waited},
     pool::{self, Manager},
     sql::{Bound, Composed, ScopeParam, Statement},
@@ -131,7 +131,7 @@ impl Connection<'_> {
         let call = Call { sql, bound: &bound, travel, limit: inner.statement_timeout };
         let answer = call.run(client, running).instrument(watched.span()).await;
         let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
-        watched.end(answer.as_ref().map_or_else(End::Failed, |rows| End::Rows(rows.len())));
+        watched.end(answer.as_ref().map_or_else(StatementEnd::Failed, |rows| StatementEnd::Rows(rows.len())));
         answer
     }
 

@@ -28,7 +28,7 @@ pub use self::{
     goals::Goals,
     issues::Issues,
     labels::Labels,
-    observer::{Arrival, End, Observer},
+    observer::{Arrival, Observer, StatementEnd},
     projects::Projects,
     prompts::{Reviews, Templates, Versions},
     relations::Relations,

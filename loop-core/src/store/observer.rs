@@ -12,7 +12,7 @@ use crate::{Error, Ingested};
 /// this holds a value that was stored or asked for, except the errors, whose causes may.
 pub trait Observer: Send + Sync + 'static {
     /// A statement ended, so long after it was sent. Its name is that of its first line, such as `issues.get`.
-    fn statement(&self, name: &'static str, took: Duration, end: End<'_>) {
+    fn statement(&self, name: &'static str, took: Duration, end: StatementEnd<'_>) {
         let _ = (name, took, end);
     }
 
@@ -29,7 +29,7 @@ pub trait Observer: Send + Sync + 'static {
 
 /// How a statement ended.
 #[derive(Debug, Clone, Copy)]
-pub enum End<'a> {
+pub enum StatementEnd<'a> {
     /// It answered so many rows.
     Rows(usize),
     /// It failed.
@@ -91,11 +91,11 @@ impl<'a> Watched<'a> {
         self.span.clone()
     }
 
-    pub(super) fn end(mut self, end: End<'_>) {
+    pub(super) fn end(mut self, end: StatementEnd<'_>) {
         self.tell(end);
     }
 
-    fn tell(&mut self, end: End<'_>) {
+    fn tell(&mut self, end: StatementEnd<'_>) {
         self.ended = true;
         let took = self.begun.elapsed();
         if let Some(observer) = self.observer {
@@ -106,16 +106,16 @@ impl<'a> Watched<'a> {
         }
         let elapsed_ms = took.as_secs_f64() * 1000.0;
         self.span.in_scope(|| match end {
-            End::Rows(rows) => {
+            StatementEnd::Rows(rows) => {
                 self.span.record("rows", rows);
                 tracing::debug!(elapsed_ms, "a statement ran");
             }
             // What is behind it is logged where it is answered, if it has to be.
-            End::Failed(error) => {
+            StatementEnd::Failed(error) => {
                 self.span.record("otel.status_code", "ERROR");
                 tracing::debug!(elapsed_ms, %error, "a statement failed");
             }
-            End::Abandoned => tracing::debug!(elapsed_ms, "nobody waits for a statement any more"),
+            StatementEnd::Abandoned => tracing::debug!(elapsed_ms, "nobody waits for a statement any more"),
         });
     }
 }
@@ -123,7 +123,7 @@ impl<'a> Watched<'a> {
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.tell(End::Abandoned);
+            self.tell(StatementEnd::Abandoned);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use loop_core::{
-    Arrival, DeliveryKey, End, Error, IssueFilter, IssuePatch, LoopStore, NewLabel, NewSignal, Observer, PageRequest, ProjectId,
+    Arrival, DeliveryKey, Error, IssueFilter, IssuePatch, LoopStore, NewLabel, NewSignal, Observer, PageRequest, ProjectId, StatementEnd,
     test_util::TestDb,
 };
 
@@ -28,12 +28,12 @@ impl Witness {
 }
 
 impl Observer for Witness {
-    fn statement(&self, name: &'static str, took: Duration, end: End<'_>) {
+    fn statement(&self, name: &'static str, took: Duration, end: StatementEnd<'_>) {
         assert!(took < Duration::from_mins(1));
         self.note(match end {
-            End::Rows(rows) => format!("{name}: {rows}"),
-            End::Failed(error) => format!("{name}: {error}"),
-            End::Abandoned => format!("{name}: abandoned"),
+            StatementEnd::Rows(rows) => format!("{name}: {rows}"),
+            StatementEnd::Failed(error) => format!("{name}: {error}"),
+            StatementEnd::Abandoned => format!("{name}: abandoned"),
         });
     }
 
