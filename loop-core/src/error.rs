@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use deadpool::managed::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
 
 /// The cause of an [`Error`], for logs.
@@ -173,6 +174,12 @@ impl Error {
         }
     }
 
+    /// Whether it is that an answer, or a connection, did not come in time.
+    pub fn is_timeout(&self) -> bool {
+        let Self::Unavailable { source } = self else { return false };
+        source.is::<TimedOut>() || matches!(source.downcast_ref(), Some(PoolError::<Self>::Timeout(_)))
+    }
+
     pub(crate) fn not_found(entity: Entity, id: &(impl fmt::Display + ?Sized)) -> Self {
         Self::NotFound { entity, id: id.to_string() }
     }
@@ -191,22 +198,25 @@ impl Error {
 
     /// Maps what the driver reports while a statement about `entity` runs.
     pub(crate) fn from_driver(entity: Entity, error: tokio_postgres::Error) -> Self {
-        if is_unavailable(&error) {
-            return Self::unavailable(error);
+        let unavailable = is_unavailable(&error);
+        let Some(db) = error.as_db_error() else {
+            return if unavailable { Self::unavailable(error) } else { Self::Database { source: error.into() } };
+        };
+        if unavailable {
+            return Self::unavailable(Refused::of(db));
         }
-        let Some(db) = error.as_db_error() else { return Self::Database { source: error.into() } };
         match classify(db) {
             Class::Conflict(constraint) => Self::Conflict { entity, constraint },
             Class::Reference(field) => Self::InvalidReference { entity, fields: vec![field.into()] },
             Class::Rule(field, reason) => Self::invalid(field, reason),
-            Class::Unavailable => Self::unavailable(error),
+            Class::Unavailable => Self::unavailable(Refused::of(db)),
             Class::Pooled => pooled(db.message()),
             Class::Unguarded => Self::configuration(
                 "row security",
                 "is switched on in the database and not in this store: `StoreBuilder::row_security`, LOOP_ROW_SECURITY=true, or \
                  row_security=true in the connection string",
             ),
-            Class::Other => Self::Database { source: error.into() },
+            Class::Other => Self::Database { source: Refused::of(db).into() },
         }
     }
 }
@@ -285,6 +295,21 @@ fn classify(db: &DbError) -> Class {
     // own, works on another connection.
     let changed = *code == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery");
     if *code == SqlState::UNDEFINED_TABLE || changed { Class::Unavailable } else { Class::Other }
+}
+
+/// What the server said, without its detail: that may hold a whole row, and causes are logged.
+#[derive(Debug, thiserror::Error)]
+#[error("{severity}: {message} (SQLSTATE {code})")]
+struct Refused {
+    severity: String,
+    message: String,
+    code: String,
+}
+
+impl Refused {
+    fn of(db: &DbError) -> Self {
+        Self { severity: db.severity().to_owned(), message: db.message().to_owned(), code: db.code().code().to_owned() }
+    }
 }
 
 /// An error with its causes.

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{AppState, LimitOptions, RouterOptions, ServeOptions, Webhooks};
+use crate::{AppState, LimitOptions, Logs, MetricsAccess, RouterOptions, ServeOptions, Webhooks};
 
 /// The settings of the server.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Config {
     /// How webhooks are taken in.
     pub webhooks: Webhooks,
     /// What opens `POST /admin/migrate` (`LOOP_ADMIN_SECRET`).
-    pub admin_secret: Option<AdminSecret>,
+    pub admin_secret: Option<BearerSecret>,
     /// The first of GitHub's secrets, to sign the example that is shown at a first start.
     pub github_example: Option<ExampleSecret>,
     /// Whom limits count, and how much a key may ask.
@@ -35,10 +35,23 @@ pub struct Config {
     pub router: RouterOptions,
     /// The limits of the server.
     pub serve: ServeOptions,
+    /// Who may read `GET /metrics` (`LOOP_METRICS`); absent: there is no such route.
+    pub metrics: Option<MetricsAccess>,
     /// What is logged (`LOOP_LOG`, `info`): a level, or directives as `tracing` has them.
     pub log: String,
     /// Whether logs are JSON (`LOOP_LOG_FORMAT=json`) and not text.
     pub log_json: bool,
+    /// Where spans go (`OTEL_EXPORTER_OTLP_ENDPOINT`), in a build with the feature `otlp`.
+    pub collector: Option<Collector>,
+}
+
+/// A collector of spans, which speaks OTLP over HTTP.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    /// Its address, before `/v1/traces`.
+    pub endpoint: String,
+    /// What this service is called there (`OTEL_SERVICE_NAME`, `loop`).
+    pub service_name: String,
 }
 
 /// Where the data is.
@@ -95,11 +108,11 @@ impl Database {
     }
 }
 
-/// What opens `POST /admin/migrate`, as its SHA-256.
+/// What opens a route that is no caller's, such as `POST /admin/migrate`, as its SHA-256.
 #[derive(Clone)]
-pub struct AdminSecret([u8; 32]);
+pub struct BearerSecret([u8; 32]);
 
-impl AdminSecret {
+impl BearerSecret {
     /// The secret with this text. `None` for the empty one, which would open to everybody, and for one that no header can carry: it must be
     /// of printable ASCII characters without spaces.
     pub fn new(text: &str) -> Option<Self> {
@@ -113,9 +126,9 @@ impl AdminSecret {
     }
 }
 
-impl fmt::Debug for AdminSecret {
+impl fmt::Debug for BearerSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminSecret")
+        f.write_str("BearerSecret")
     }
 }
 
@@ -214,7 +227,7 @@ impl Config {
                     })
                     .unwrap_or(Webhooks::DEFAULT_BODY_LIMIT),
             },
-            admin_secret: reader.check("LOOP_ADMIN_SECRET", "a secret of printable ASCII characters without spaces", AdminSecret::new),
+            admin_secret: reader.check("LOOP_ADMIN_SECRET", "a secret of printable ASCII characters without spaces", BearerSecret::new),
             github_example: reader
                 .text("GITHUB_WEBHOOK_SECRET")
                 .and_then(|text| text.split(',').next().map(|first| ExampleSecret(first.trim().to_owned()))),
@@ -241,6 +254,15 @@ impl Config {
                 http2: reader.parse("LOOP_HTTP2", "true or false").unwrap_or(defaults.1.http2),
                 ..defaults.1
             },
+            metrics: reader
+                .check("LOOP_METRICS", "off, on, or a token of at least 16 printable ASCII characters without spaces", |text| match text {
+                    "off" => Some(None),
+                    "on" => Some(Some(MetricsAccess::Anyone)),
+                    // Longer than any word that somebody may take for a switch.
+                    token if token.len() >= 16 => BearerSecret::new(token).map(|token| Some(MetricsAccess::Bearer(token))),
+                    _ => None,
+                })
+                .flatten(),
             log: reader
                 .check("LOOP_LOG", "a level such as info, or directives such as warn,loop_http=debug", |text| {
                     // A word that is no level would be read as the name of a target, and everything else be silent.
@@ -256,6 +278,7 @@ impl Config {
                     _ => None,
                 })
                 .unwrap_or(false),
+            collector: reader.collector(),
         };
         // What the store would refuse, it is asked for here, so that it stands beside the rest.
         if let Some(url) = &config.database.url
@@ -267,20 +290,19 @@ impl Config {
     }
 
     /// Begins to write logs, to standard error: what a command answers is on standard output. Does nothing where logs are written already.
-    pub fn init_logs(&self) {
-        let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::new(&self.log));
-        let begun = if self.log_json {
-            builder.json().flatten_event(true).try_init()
-        } else {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-        };
-        // The host that mounts the router may have its own.
-        drop(begun);
+    /// With a collector it must be called on a runtime of tokio's, and what it answers be ended there.
+    pub fn init_logs(&self) -> Logs {
+        Logs::begin(self)
     }
 
     /// What the routes share, over this store.
     pub fn state(&self, store: LoopStore) -> AppState {
-        AppState::with_limits(store, self.webhooks.clone(), self.admin_secret.clone(), self.limits.clone())
+        let (webhooks, admin_secret) = (self.webhooks.clone(), self.admin_secret.clone());
+        let state = AppState::with_limits(store, webhooks, admin_secret, self.limits.clone());
+        match &self.metrics {
+            Some(access) => state.with_metrics(access.clone()),
+            None => state,
+        }
     }
 }
 
@@ -322,6 +344,17 @@ impl<V: Fn(&str) -> Option<Result<String, ()>>> Reader<V> {
             return None;
         }
         self.text("DATABASE_URL")
+    }
+
+    fn collector(&mut self) -> Option<Collector> {
+        let service_name = self.text("OTEL_SERVICE_NAME").unwrap_or_else(|| "loop".to_owned());
+        let endpoint = self.check("OTEL_EXPORTER_OTLP_ENDPOINT", "an address such as http://localhost:4318", |text| {
+            let address = text.parse::<http::Uri>().ok()?;
+            let known = matches!(address.scheme_str(), Some("http" | "https")) && address.query().is_none();
+            // A password belongs into OTEL_EXPORTER_OTLP_HEADERS, which is not shown.
+            (known && address.authority().is_some_and(|authority| !authority.as_str().contains('@'))).then(|| text.to_owned())
+        })?;
+        Some(Collector { endpoint, service_name })
     }
 
     fn check<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {

@@ -81,6 +81,10 @@ pub struct ApiError {
 #[derive(Debug, Clone)]
 pub(crate) struct Cause(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
 
+/// The code of an error answer, for whoever counts them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Code(pub(crate) &'static str);
+
 #[derive(Serialize)]
 struct Shape<'a> {
     error: &'a str,
@@ -253,6 +257,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let shape = Shape { error: &self.message, code: self.code, details: self.details.as_deref() };
         let mut response = (self.status, Json(shape)).into_response();
+        response.extensions_mut().insert(Code(self.code));
         if let Some(header) = self.header {
             let (name, value) = *header;
             response.headers_mut().insert(name, value);

@@ -61,11 +61,24 @@ async fn tame_request_id(mut request: Request, next: Next) -> Response {
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
     let request_id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
-    tracing::info_span!("request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty)
+    // Of the highest level, so that a line of any level says which request it is about.
+    #[cfg(not(feature = "otlp"))]
+    return tracing::error_span!("request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty);
+    #[cfg(feature = "otlp")]
+    {
+        let span = tracing::error_span!(
+            "request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty,
+            otel.name = Empty, otel.kind = Empty, otel.status_code = Empty,
+        );
+        crate::otlp::describe(&span, request);
+        span
+    }
 }
 
 fn log_response(response: &Response, latency: Duration, span: &Span) {
     span.record("status", response.status().as_u16());
+    #[cfg(feature = "otlp")]
+    crate::otlp::answered(span, response.status().as_u16());
     tracing::info!(status = response.status().as_u16(), latency_ms = latency.as_secs_f64() * 1000.0, "answered");
 }
 

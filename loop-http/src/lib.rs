@@ -12,6 +12,10 @@ mod fields;
 mod idempotency;
 mod layers;
 mod limits;
+mod logs;
+mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod query;
 mod revision;
 mod routes;
@@ -19,12 +23,16 @@ mod serve;
 mod state;
 mod unread;
 
-use axum::Router;
+use std::sync::Arc;
+
+use axum::{Router, middleware};
 
 pub use config::Config;
 pub use error::{ApiError, Details};
 pub use layers::around;
 pub use limits::LimitOptions;
+pub use logs::Logs;
+pub use metrics::MetricsAccess;
 pub use serve::{ServeOptions, serve};
 pub use state::{AppState, Webhooks};
 
@@ -33,11 +41,16 @@ pub use state::{AppState, Webhooks};
 /// It can be served by itself, nested below any path, or merged into a router that has no fallback of its own. Requests that name no route of
 /// it answer 404 in JSON.
 pub fn router(state: AppState, options: &RouterOptions) -> Router {
+    let metrics = state.metrics().cloned();
     let routes = routes::all(&state)
         .fallback(async || ApiError::no_route())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(state);
-    around(routes, options)
+    let api = around(routes, options);
+    match metrics {
+        Some(metrics) => api.layer(middleware::from_fn(move |request, next| Arc::clone(&metrics).measure(request, next))),
+        None => api,
+    }
 }
 
 /// What is put around the routes.

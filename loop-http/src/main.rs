@@ -38,15 +38,17 @@ fn main() -> std::process::ExitCode {
             return 2.into();
         }
     };
-    config.init_logs();
     let run = || -> anyhow::Result<()> {
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
-            match arguments.command.unwrap_or(Command::Serve) {
+            let logs = config.init_logs();
+            let done = match arguments.command.unwrap_or(Command::Serve) {
                 Command::Serve => commands::serve(&config).await,
                 Command::Migrate => commands::migrate(&config).await,
                 Command::Keys(keys) => commands::keys(&config, keys).await,
-            }
+            };
+            logs.end().await;
+            done
         })
     };
     match run() {

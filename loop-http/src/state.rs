@@ -10,9 +10,10 @@ use loop_core::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    config::AdminSecret,
+    config::BearerSecret,
     error::ApiError,
     limits::{LimitOptions, Limits},
+    metrics::{Metrics, MetricsAccess},
 };
 
 /// What the routes share: the store, and who may send webhooks. Cheap to clone.
@@ -22,10 +23,11 @@ pub struct AppState(Arc<Shared>);
 struct Shared {
     store: LoopStore,
     webhooks: Webhooks,
-    admin_secret: Option<AdminSecret>,
-    limits: Limits,
+    admin_secret: Option<BearerSecret>,
+    limits: Arc<Limits>,
     /// A permit for each kibibyte of webhooks' bodies.
     room: Arc<Semaphore>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// How much memory the bodies of webhooks take together, in KiB: anybody may send one, and it is read whole before it can be verified.
@@ -79,14 +81,28 @@ impl Room {
 
 impl AppState {
     /// The state over a store, with the usual limits. Without an admin secret there is no `POST /admin/migrate`.
-    pub fn new(store: LoopStore, webhooks: Webhooks, admin_secret: Option<AdminSecret>) -> Self {
+    pub fn new(store: LoopStore, webhooks: Webhooks, admin_secret: Option<BearerSecret>) -> Self {
         Self::with_limits(store, webhooks, admin_secret, LimitOptions::default())
     }
 
     /// The same with limits of the operator's.
-    pub fn with_limits(store: LoopStore, webhooks: Webhooks, admin_secret: Option<AdminSecret>, limits: LimitOptions) -> Self {
-        let (limits, room) = (Limits::new(limits), Arc::new(Semaphore::new(ROOM_KIB as usize)));
-        Self(Arc::new(Shared { store, webhooks, admin_secret, limits, room }))
+    pub fn with_limits(store: LoopStore, webhooks: Webhooks, admin_secret: Option<BearerSecret>, limits: LimitOptions) -> Self {
+        let (limits, room) = (Arc::new(Limits::new(limits)), Arc::new(Semaphore::new(ROOM_KIB as usize)));
+        Self(Arc::new(Shared { store, webhooks, admin_secret, limits, room, metrics: None }))
+    }
+
+    /// The same state, with `GET /metrics` for whom this says. What is counted is what this state's router does.
+    pub fn with_metrics(self, access: MetricsAccess) -> Self {
+        let metrics = Arc::new(Metrics::new(access));
+        let Shared { store, webhooks, admin_secret, limits, room, .. } = &*self.0;
+        Self(Arc::new(Shared {
+            store: store.observed_by(Arc::clone(&metrics) as _),
+            webhooks: webhooks.clone(),
+            admin_secret: admin_secret.clone(),
+            limits: Arc::clone(limits),
+            room: Arc::clone(room),
+            metrics: Some(metrics),
+        }))
     }
 
     /// The store, bound to no project. Routes for keys take theirs from [`crate::auth`].
@@ -98,8 +114,13 @@ impl AppState {
         &self.0.webhooks
     }
 
-    pub(crate) fn admin_secret(&self) -> Option<&AdminSecret> {
+    pub(crate) fn admin_secret(&self) -> Option<&BearerSecret> {
         self.0.admin_secret.as_ref()
+    }
+
+    /// What is counted, where it is.
+    pub(crate) fn metrics(&self) -> Option<&Arc<Metrics>> {
+        self.0.metrics.as_ref()
     }
 
     /// Room for the body of a webhook, which takes as much as has arrived.

@@ -190,7 +190,7 @@ impl StoreBuilder {
     pub fn build(self) -> Result<LoopStore, Error> {
         let replica = self.replica.as_deref().map(|text| self.settings(text, true)?.open(&self, None)).transpose()?;
         let inner = self.settings(&self.connection_string, false)?.open(&self, replica)?;
-        Ok(LoopStore { inner, scope: None, actor: Arc::new(Actor::app(None).to_string()) })
+        Ok(LoopStore { inner, scope: None, actor: Arc::new(Actor::app(None).to_string()), observer: None })
     }
 
     /// Makes the store, and makes sure that the database answers.

@@ -55,7 +55,8 @@ SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 
 const UPDATE: Target = Target {
     entity: Entity::Comment,
-    name: "comments",
+    update: "comments.update",
+    delete: "comments.delete",
     table: "comments",
     row: comment_row!(),
     columns: comment_columns!(),

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool::managed::{Object, PoolError};
@@ -14,9 +14,11 @@ use futures_util::{join, poll};
 use postgres_types::{ToSql, Type};
 use tokio::time::timeout;
 use tokio_postgres::{Client, IsolationLevel, Row, error::SqlState};
+use tracing::Instrument as _;
 
 use super::{
-    Inner, StatementMode, Tx,
+    Inner, Observer, StatementEnd, StatementMode, Tx,
+    observer::{Watched, waited},
     pool::{self, Manager},
     sql::{Bound, Composed, ScopeParam, Statement},
 };
@@ -35,6 +37,7 @@ pub(crate) struct Executor<'a> {
     pub(crate) actor: &'a String,
     /// The revisions that a change is meant for, if not for any.
     pub(crate) expected: Option<&'a Vec<i64>>,
+    pub(crate) observer: Option<&'a dyn Observer>,
 }
 
 /// A pool, or one transaction.
@@ -56,10 +59,10 @@ impl<'a> Executor<'a> {
     /// A connection for several statements: those polled together travel together, in one round trip.
     pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
         let place = match self.on {
-            On::Pool(inner) => Place::Pooled(Pooled::take(inner).await?),
+            On::Pool(inner) => Place::Pooled(Pooled::take(inner, self.observer).await?),
             On::Tx(tx) => Place::Tx(tx),
         };
-        Ok(Connection { place, scope: self.scope })
+        Ok(Connection { place, scope: self.scope, observer: self.observer })
     }
 
     /// Every row the statement answers.
@@ -93,6 +96,7 @@ fn one(entity: Entity, row: Option<Row>) -> Result<Row, Error> {
 pub(crate) struct Connection<'a> {
     place: Place<'a>,
     scope: Option<&'a ProjectId>,
+    observer: Option<&'a dyn Observer>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "it lives for one call, on the stack")]
@@ -104,7 +108,7 @@ enum Place<'a> {
 impl Connection<'_> {
     /// Every row the statement answers.
     pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.sql, params, usize::MAX).await
+        self.run(statement.entity, statement.name(), statement.sql, params, usize::MAX).await
     }
 
     /// The row the statement answers, if any.
@@ -114,11 +118,11 @@ impl Connection<'_> {
 
     /// Every row a composed statement answers.
     pub(crate) async fn composed(&self, statement: &Composed<'_>) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, &statement.sql, &statement.params, MAX_PREPARED).await
+        self.run(statement.entity, statement.name, &statement.sql, &statement.params, MAX_PREPARED).await
     }
 
     /// Runs a statement, prepared if the connection has prepared fewer than `prepared` so far.
-    async fn run(&self, entity: Entity, sql: &str, params: &[Bound<'_>], prepared: usize) -> Result<Vec<Row>, Error> {
+    async fn run(&self, entity: Entity, name: &'static str, sql: &str, params: &[Bound<'_>], prepared: usize) -> Result<Vec<Row>, Error> {
         let scope = ScopeParam(self.scope);
         let mut bound: Vec<Bound<'_>> = Vec::with_capacity(params.len() + 1);
         bound.push(&scope);
@@ -134,7 +138,11 @@ impl Connection<'_> {
         let names = (inner.mode == StatementMode::Prepared && !full).then_some(&**cache);
         let begin = if let Place::Pooled(_) = self.place { inner.begin_within(self.scope) } else { None };
         let call = Call { sql, bound: &bound, names, begin: begin.as_deref(), limit: inner.statement_timeout };
-        call.run(client, running).await.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error))
+        let watched = Watched::begin(self.observer, name, call.travel());
+        let answer = call.run(client, running).instrument(watched.span()).await;
+        let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
+        watched.end(answer.as_ref().map_or_else(StatementEnd::Failed, |rows| StatementEnd::Rows(rows.len())));
+        answer
     }
 
     /// Keeps a connection from being handed on that is broken, or still at work on what nobody waits for any more; and a transaction from
@@ -196,6 +204,16 @@ struct Call<'c> {
 }
 
 impl Call<'_> {
+    /// The word in logs for how it travels.
+    fn travel(&self) -> &'static str {
+        match (self.names.is_some(), self.begin.is_some()) {
+            (true, false) => "prepared",
+            (true, true) => "prepared in a transaction",
+            (false, false) => "unnamed",
+            (false, true) => "unnamed in a transaction",
+        }
+    }
+
     /// Runs the statement, and no longer than it may take. `running` counts what the server is at work on: a caller that goes away while this
     /// waits leaves it raised, and the connection is not handed on.
     async fn run(&self, client: &Client, running: &AtomicUsize) -> Result<Vec<Row>, Cause> {
@@ -230,6 +248,7 @@ impl Call<'_> {
             let values: Vec<&(dyn ToSql + Sync)> = self.bound.iter().map(|value| *value as _).collect();
             return client.query(&statement?, &values).await;
         }
+        tracing::Span::current().record("first_use", true);
         // It is new to this connection, and what prepares it is on its way. It need not be waited for: the statement goes right behind it,
         // this once without a name, in the same round trip.
         match join!(statement, self.unnamed(client)) {
@@ -259,13 +278,15 @@ pub(crate) struct Pooled<'a> {
 
 impl<'a> Pooled<'a> {
     /// Waits for a connection.
-    pub(crate) async fn take(inner: &'a Inner) -> Result<Self, Error> {
+    pub(crate) async fn take(inner: &'a Inner, observer: Option<&dyn Observer>) -> Result<Self, Error> {
+        let begun = Instant::now();
         #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
         let object = inner.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             error => Error::unavailable(error),
-        })?;
-        Ok(Self { inner, object: Some(object), running: AtomicUsize::new(0) })
+        });
+        waited(observer, begun, &object);
+        Ok(Self { inner, object: Some(object?), running: AtomicUsize::new(0) })
     }
 
     fn client(&self) -> Result<&ClientWrapper, Error> {

@@ -44,8 +44,15 @@ WITH checked AS (
 SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
-const UPDATE: Target =
-    Target { entity: Entity::Goal, name: "goals", table: "goals", row: goal_row!(), columns: goal_columns!(), recorded: false };
+const UPDATE: Target = Target {
+    entity: Entity::Goal,
+    update: "goals.update",
+    delete: "goals.delete",
+    table: "goals",
+    row: goal_row!(),
+    columns: goal_columns!(),
+    recorded: false,
+};
 
 const LIST: Statement = goal(concat!("-- goals.list\nSELECT ", goal_columns!(), " FROM goals AS t WHERE t.deleted_at IS NULL"));
 

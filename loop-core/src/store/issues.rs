@@ -85,8 +85,15 @@ WITH checked AS (
 SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 ));
 
-const UPDATE: Target =
-    Target { entity: Entity::Issue, name: "issues", table: "issues", row: issue_row!(), columns: issue_columns!(), recorded: true };
+const UPDATE: Target = Target {
+    entity: Entity::Issue,
+    update: "issues.update",
+    delete: "issues.delete",
+    table: "issues",
+    row: issue_row!(),
+    columns: issue_columns!(),
+    recorded: true,
+};
 
 const LIST: Statement = issue(concat!("-- issues.list\nSELECT ", issue_columns!(list), " FROM issues AS t WHERE t.deleted_at IS NULL"));
 

@@ -26,7 +26,8 @@ const COUNT: Statement = label("-- labels.count\nSELECT count(*) FROM labels AS 
 
 const UPDATE: Target = Target {
     entity: Entity::Label,
-    name: "labels",
+    update: "labels.update",
+    delete: "labels.delete",
     table: "labels",
     row: "t.id = $2 AND t.deleted_at IS NULL",
     columns: label_columns!(),

@@ -11,6 +11,7 @@ mod goals;
 mod idempotency;
 mod issues;
 mod labels;
+mod observer;
 mod pool;
 mod projects;
 mod prompts;
@@ -31,6 +32,7 @@ pub use self::{
     idempotency::{IdempotentRequest, Once, StoredAnswer},
     issues::Issues,
     labels::Labels,
+    observer::{Arrival, Observer, StatementEnd},
     projects::Projects,
     prompts::{Reviews, Templates, Versions},
     relations::Relations,
@@ -54,6 +56,7 @@ pub struct LoopStore {
     scope: Option<Arc<ProjectId>>,
     /// Who acts, as the history is told.
     actor: Arc<String>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// What all clones of a store share.
@@ -109,6 +112,11 @@ impl LoopStore {
         Self { actor: Arc::new(actor.to_string()), ..self.clone() }
     }
 
+    /// The same store, with the same connections, that tells this observer what it does. So do those made from it, in place of any other.
+    pub fn observed_by(&self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self.clone() }
+    }
+
     /// The store of the replica that the builder was given, within the same project, or `None` where it was given none.
     ///
     /// What it answers may lag behind what was written, so nothing goes there unless it is sent there. It cannot write.
@@ -155,7 +163,12 @@ impl LoopStore {
     }
 
     pub(crate) fn executor(&self) -> Executor<'_> {
-        Executor { on: On::Pool(&self.inner), scope: self.scope(), actor: &self.actor, expected: None }
+        let (scope, observer) = (self.scope(), self.observer());
+        Executor { on: On::Pool(&self.inner), scope, actor: &self.actor, expected: None, observer }
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.as_deref()
     }
 
     /// The name of the schema that the tables are in, where it was chosen.
@@ -197,7 +210,7 @@ impl LoopStore {
 
     /// A connection for what is no statement of a handle.
     pub(crate) async fn take_connection(&self) -> Result<Pooled<'_>, Error> {
-        Pooled::take(&self.inner).await
+        Pooled::take(&self.inner, self.observer()).await
     }
 }
 

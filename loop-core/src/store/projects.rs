@@ -53,7 +53,8 @@ SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 
 const UPDATE: Target = Target {
     entity: Entity::Project,
-    name: "projects",
+    update: "projects.update",
+    delete: "projects.delete",
     table: "projects",
     row: project_row!(),
     columns: project_columns!(),

@@ -85,7 +85,8 @@ SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 
 const UPDATE: Target = Target {
     entity: Entity::PromptTemplate,
-    name: "templates",
+    update: "templates.update",
+    delete: "templates.delete",
     table: "prompt_templates",
     row: template_row!(),
     columns: template_columns!(),

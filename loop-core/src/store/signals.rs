@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use super::{
     executor::Executor,
     issues::{self, issue_columns},
+    observer::arrived,
     sql::{self, Columns, Composed, NEWEST, Statement, Within, params},
 };
 use crate::{
@@ -266,6 +267,7 @@ impl Signals<'_> {
             answer.redelivered |= std::mem::replace(&mut seen[item], true);
             ingested.push(answer);
         }
+        arrived(self.on.observer, &ingested);
         Ok(ingested)
     }
 

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::time::timeout;
 
 use super::{
-    Inner, LoopStore,
+    Inner, LoopStore, Observer,
     executor::{Executor, On, Pooled},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
@@ -17,11 +17,12 @@ pub struct Tx<'a> {
     pub(crate) failed: AtomicBool,
     scope: Option<&'a ProjectId>,
     actor: &'a String,
+    observer: Option<&'a dyn Observer>,
 }
 
 impl Tx<'_> {
     pub(crate) fn executor(&self) -> Executor<'_> {
-        Executor { on: On::Tx(self), scope: self.scope, actor: self.actor, expected: None }
+        Executor { on: On::Tx(self), scope: self.scope, actor: self.actor, expected: None, observer: self.observer }
     }
 }
 
@@ -41,13 +42,14 @@ impl LoopStore {
     /// case it may or may not have been committed. [`Error::Database`] when `work` passed over a statement that was refused.
     pub async fn transaction<T, E: From<Error>>(&self, work: impl AsyncFnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let limit = self.inner.statement_timeout;
-        let mut pooled = Pooled::take(&self.inner).await?;
+        let mut pooled = Pooled::take(&self.inner, self.observer()).await?;
         // A caller that goes away, or a panic, leaves it so.
         pooled.occupy();
         let (result, clean) = {
             let client = pooled.begin(self.scope()).await?;
             let (running, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-            let tx = Tx { client, inner: &self.inner, running, failed, scope: self.scope(), actor: &self.actor };
+            let (scope, observer) = (self.scope(), self.observer());
+            let tx = Tx { client, inner: &self.inner, running, failed, scope, actor: &self.actor, observer };
             let result = work(&tx).await;
             let Tx { client, running, failed, .. } = tx;
             match (result, running.into_inner() == 0, failed.into_inner()) {

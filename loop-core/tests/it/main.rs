@@ -21,6 +21,7 @@ mod issues;
 mod labels;
 mod migrate;
 mod modes;
+mod observer;
 mod paging;
 #[cfg(unix)]
 mod poolers;

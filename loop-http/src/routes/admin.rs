@@ -1,6 +1,7 @@
 use axum::{Router, extract::State, routing::post};
 use http::request::Parts;
 use loop_core::MigrationReport;
+use tracing::Instrument as _;
 
 use super::{Answer, answer};
 use crate::{
@@ -21,6 +22,6 @@ async fn migrate(State(state): State<AppState>, parts: Parts) -> Answer<Migratio
         return Err(ApiError::bearer_required("Invalid admin secret"));
     }
     // On a task of its own: a caller that does not wait for the end, or waits longer than a request may take, does not roll it back.
-    let migrating = tokio::spawn(async move { state.store().migrate().await });
+    let migrating = tokio::spawn(async move { state.store().migrate().await }.in_current_span());
     answer(migrating.await.map_err(|_| ApiError::internal())??)
 }

@@ -7,6 +7,7 @@ mod health;
 mod issues;
 mod keys;
 mod labels;
+mod metrics;
 mod projects;
 mod relations;
 mod signals;
@@ -51,6 +52,9 @@ pub(crate) fn all(state: &AppState) -> Router<AppState> {
     let mut router = Router::new().merge(health::routes()).merge(webhooks::routes()).nest("/api/v1", api);
     if state.admin_secret().is_some() {
         router = router.merge(admin::routes());
+    }
+    if state.metrics().is_some() {
+        router = router.merge(metrics::routes());
     }
     router
 }

@@ -26,27 +26,30 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn github(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
-    let verifier = state.webhooks().github.as_ref().ok_or_else(|| not_configured("GitHub"))?;
+    let verifier = state.webhooks().github.as_ref().ok_or_else(|| not_configured(&state, "GitHub"))?;
     let delivery = delivery.arrive(&state).await?;
     delivery.accept(&state, "GitHub", verifier.verify(&delivery.head.headers, &delivery.body))?;
     delivery.take_in(&state, github_signal).await
 }
 
 async fn sentry(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
-    let verifier = state.webhooks().sentry.as_ref().ok_or_else(|| not_configured("Sentry"))?;
+    let verifier = state.webhooks().sentry.as_ref().ok_or_else(|| not_configured(&state, "Sentry"))?;
     let delivery = delivery.arrive(&state).await?;
     delivery.accept(&state, "Sentry", verifier.verify_hook(&delivery.head.headers, &delivery.body))?;
     delivery.take_in(&state, sentry_signal).await
 }
 
 async fn posthog(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
-    let verifier = state.webhooks().posthog.as_ref().ok_or_else(|| not_configured("PostHog"))?;
+    let verifier = state.webhooks().posthog.as_ref().ok_or_else(|| not_configured(&state, "PostHog"))?;
     let delivery = delivery.arrive(&state).await?;
     delivery.accept(&state, "PostHog", delivery.verify_posthog(verifier))?;
     delivery.take_in(&state, posthog_signal).await
 }
 
-fn not_configured(provider: &'static str) -> ApiError {
+fn not_configured(state: &AppState, provider: &'static str) -> ApiError {
+    if let Some(metrics) = state.metrics() {
+        metrics.count_not_configured(provider);
+    }
     ApiError::unavailable("not_configured", format!("{provider} webhooks are not configured"))
 }
 
@@ -110,6 +113,9 @@ impl Arrived {
 
     /// That the provider was recognised. What is wrong with a signature is for the log: the likeliest cause is a proxy that changed the body.
     fn accept(&self, state: &AppState, provider: &'static str, verified: Result<(), VerifyError>) -> Result<(), ApiError> {
+        if let Some(metrics) = state.metrics() {
+            metrics.count_delivery(provider, verified);
+        }
         let Err(error) = verified else { return Ok(()) };
         tracing::warn!(provider, %error, "a webhook was refused; if the secret is right, something changed the body on its way");
         if !error.is_missing() {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use loop_core::StatementMode;
-use loop_http::{Config, ServeOptions, Webhooks};
+use loop_http::{Config, MetricsAccess, ServeOptions, Webhooks};
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let variables: BTreeMap<_, _> = variables.iter().copied().collect();
@@ -21,8 +21,9 @@ fn everything_has_a_default() {
     assert!(config.admin_secret.is_none() && config.github_example.is_none());
     assert!(config.router.cors_origins.is_empty());
     assert_eq!(config.serve.max_connections, ServeOptions::default().max_connections);
-    assert!(!config.serve.http2);
+    assert!(!config.serve.http2 && config.metrics.is_none());
     assert_eq!((config.log.as_str(), config.log_json), ("info", false));
+    assert!(config.collector.is_none());
 }
 
 #[test]
@@ -43,12 +44,15 @@ fn everything_can_be_chosen() {
         ("LOOP_CORS_ORIGINS", "https://app.example.com, http://localhost:3000"),
         ("LOOP_MAX_CONNECTIONS", "10"),
         ("LOOP_HTTP2", "true"),
+        ("LOOP_METRICS", "on"),
         ("LOOP_LOG", "warn,loop_http=debug"),
         ("LOOP_LOG_FORMAT", "json"),
         ("LOOP_ROW_SECURITY", "true"),
         ("LOOP_UNGROUPED_SOURCES", "github, cron"),
         ("LOOP_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1, 2001:db8::/32"),
         ("LOOP_KEY_REQUESTS_PER_MINUTE", "600"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.com/tenant"),
+        ("OTEL_SERVICE_NAME", "loop-eu"),
     ])
     .unwrap();
     assert_eq!((config.host, config.port), ("::".parse().unwrap(), 0));
@@ -69,6 +73,12 @@ fn everything_can_be_chosen() {
     let proxies: Vec<_> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
     assert_eq!(config.limits.key_requests_per_minute, std::num::NonZeroU32::new(600));
+    assert!(matches!(config.metrics, Some(MetricsAccess::Anyone)));
+    let collector = config.collector.unwrap();
+    assert_eq!((collector.endpoint.as_str(), collector.service_name.as_str()), ("https://collector.example.com/tenant", "loop-eu"));
+    let token = read(&[("LOOP_METRICS", "a-token-of-the-scraper")]).unwrap();
+    assert!(matches!(token.metrics, Some(MetricsAccess::Bearer(_))));
+    assert!(read(&[("LOOP_METRICS", "off")]).unwrap().metrics.is_none());
     for (mode, expected) in [("unnamed", Some(StatementMode::Unnamed)), ("auto", None)] {
         assert_eq!(read(&[("LOOP_STATEMENT_MODE", mode)]).unwrap().database.statement_mode, expected);
     }
@@ -89,12 +99,14 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("LOOP_CORS_ORIGINS", "https://a.example.com/path", "must be origins such as https://app.example.com with commas between them, or *"),
     ("LOOP_MAX_CONNECTIONS", "-5", "must be a whole number from 1 to 1000000"),
     ("LOOP_HTTP2", "perhaps", "must be true or false"),
+    ("LOOP_METRICS", "enabled", "must be off, on, or a token of at least 16 printable ASCII characters without spaces"),
     ("LOOP_LOG", "loop=noisy=very", "must be a level such as info, or directives such as warn,loop_http=debug"),
     ("LOOP_LOG_FORMAT", "yaml", "must be text or json"),
     ("LOOP_ROW_SECURITY", "on-ish", "must be true or false"),
     ("LOOP_UNGROUPED_SOURCES", "github,,cron", "must be sources such as github with commas between them"),
     ("LOOP_TRUSTED_PROXIES", "10.0.0.0/33", "must be addresses or networks such as 10.0.0.0/8 with commas between them"),
     ("LOOP_KEY_REQUESTS_PER_MINUTE", "none-at-all", "must be a whole number from 1 to 4294967295"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "hush@collector:4318", "must be an address such as http://localhost:4318"),
 ];
 
 #[test]
@@ -161,6 +173,7 @@ fn secrets_are_not_in_debug() {
         ("SENTRY_CLIENT_SECRET", "hunter4"),
         ("POSTHOG_WEBHOOK_SECRET", "hunter5"),
         ("LOOP_ADMIN_SECRET", "hunter6"),
+        ("LOOP_METRICS", "hunter7-and-more-of-it"),
     ])
     .unwrap();
     let state = config.state(crate::support::no_database());

@@ -26,6 +26,9 @@ mod labels;
 mod limits;
 mod lists;
 mod logs;
+mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod process;
 mod projects;
 mod references;

@@ -33,8 +33,11 @@ fn command(variables: &[(&str, &str)]) -> Command {
         "LOOP_CORS_ORIGINS",
         "LOOP_MAX_CONNECTIONS",
         "LOOP_HTTP2",
+        "LOOP_METRICS",
         "LOOP_LOG",
         "LOOP_LOG_FORMAT",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_SERVICE_NAME",
     ] {
         command.env_remove(name);
     }
@@ -49,7 +52,11 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
 
 /// A database for the binary alone: the embedded one serves one connection at a time.
 pub(crate) async fn database(migrated: bool) -> TestDb {
-    let db = if migrated { TestDb::new().await } else { TestDb::unmigrated().await };
+    released(if migrated { TestDb::new().await } else { TestDb::unmigrated().await }).await
+}
+
+/// The same of one that a test has prepared.
+pub(crate) async fn released(db: TestDb) -> TestDb {
     db.store().close();
     // The connection's task sees that when it runs, which it does not while a test waits for a process.
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -147,6 +147,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route("POST", "/webhooks/sentry", Needs::NoKey, Foreign::Nothing, None),
     route("POST", "/webhooks/posthog", Needs::NoKey, Foreign::Nothing, None),
     route("POST", "/admin/migrate", Needs::NoKey, Foreign::Nothing, None),
+    route("GET", "/metrics", Needs::NoKey, Foreign::Nothing, None),
 ];
 
 /// One row of everything, in a project or in none.

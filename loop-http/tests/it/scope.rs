@@ -156,7 +156,7 @@ fn source_paths() -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes")).unwrap() {
         let file = file.unwrap().path();
-        let own_prefix = ["health", "webhooks", "admin"].contains(&file.file_stem().unwrap().to_str().unwrap());
+        let own_prefix = ["health", "webhooks", "admin", "metrics"].contains(&file.file_stem().unwrap().to_str().unwrap());
         let source = fs::read_to_string(file).unwrap();
         for part in source.split(".route(").skip(1) {
             let path = part.split('"').nth(1).unwrap();

@@ -32,6 +32,11 @@ async fn every_answer_has_a_request_id() {
         assert_eq!(id.len(), 36, "{id}");
         assert!(seen.insert(id));
     }
+    let too_large = nobody.post_raw("/webhooks/github", "application/json", vec![b' '; (5 << 20) + 1]).await;
+    assert_eq!((too_large.status, too_large.header("x-request-id").map(str::len)), (413, Some(36)));
+    let options = RouterOptions { cors_origins: vec![HeaderValue::from_static("*")], ..RouterOptions::default() };
+    let server = Server::start(state(&no_database()), &options, ServeOptions::default()).await;
+    assert!(preflight(&server, "https://app.example.com").await.header("x-request-id").is_some());
 }
 
 #[tokio::test]
@@ -135,6 +140,7 @@ async fn a_request_that_takes_too_long_is_answered() {
     let answer = wire.answer().await.unwrap();
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json(), json!({ "error": "The request took too long", "code": "timeout" }));
+    assert!(answer.head.to_ascii_lowercase().contains("x-request-id: "), "{}", answer.head);
     assert!(answer.head.to_ascii_lowercase().contains("retry-after: 2\r\n"), "{}", answer.head);
 }
 
@@ -147,4 +153,5 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     let answer = wire.answer().await.unwrap();
     assert_eq!(answer.status, 408);
     assert_eq!(answer.json(), json!({ "error": "The body did not arrive in time", "code": "request_timeout" }));
+    assert!(answer.head.to_ascii_lowercase().contains("x-request-id: "), "{}", answer.head);
 }

@@ -26,7 +26,7 @@ pub(crate) fn hex_mac(secret: &str, body: impl AsRef<[u8]>) -> String {
 }
 
 /// A delivery: its headers and its body.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) path: String,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -60,7 +60,7 @@ impl Delivery {
         Self::posthog_signed_at(id, Timestamp::now().as_millis() / 1000, body)
     }
 
-    fn posthog_signed_at(id: &str, seconds: i64, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn posthog_signed_at(id: &str, seconds: i64, body: impl Into<Vec<u8>>) -> Self {
         let delivery = Self::new("/webhooks/posthog", body);
         let key = STANDARD.decode(POSTHOG_KEY.strip_prefix("whsec_").unwrap()).unwrap();
         let code = mac(&key, &[format!("{id}.{seconds}.").as_bytes(), &delivery.body]);

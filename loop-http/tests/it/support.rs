@@ -7,7 +7,7 @@ use loop_core::{
     test_util::TestDb,
     webhook::{GithubVerifier, PosthogVerifier, Secrets, SentryVerifier},
 };
-use loop_http::{AppState, RouterOptions, ServeOptions, Webhooks, config::AdminSecret};
+use loop_http::{AppState, MetricsAccess, RouterOptions, ServeOptions, Webhooks, config::BearerSecret};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -31,9 +31,9 @@ pub(crate) fn webhooks() -> Webhooks {
     }
 }
 
-/// The routes over a store, with every provider and the admin secret configured.
+/// The routes over a store, with every provider, the admin secret and metrics configured.
 pub(crate) fn state(store: &LoopStore) -> AppState {
-    AppState::new(store.clone(), webhooks(), AdminSecret::new(ADMIN_SECRET))
+    AppState::new(store.clone(), webhooks(), BearerSecret::new(ADMIN_SECRET)).with_metrics(MetricsAccess::Anyone)
 }
 
 /// A store whose database does not answer, for what needs none.

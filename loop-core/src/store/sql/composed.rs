@@ -6,6 +6,8 @@ use crate::{Entity, ProjectId};
 /// A statement put together from fragments, each with its values beside it.
 pub(crate) struct Composed<'a> {
     pub(crate) entity: Entity,
+    /// Its name, which is the first line of its text.
+    pub(crate) name: &'static str,
     pub(crate) sql: String,
     /// The parameters from `$2` on.
     pub(crate) params: Vec<Bound<'a>>,
@@ -23,7 +25,7 @@ pub(crate) enum Within {
 impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
-        let mut list = Self { entity: statement.entity, sql: statement.sql.to_owned(), params: Vec::new() };
+        let mut list = Self { entity: statement.entity, name: statement.name(), sql: statement.sql.to_owned(), params: Vec::new() };
         if let (Some(_), Within::Project(condition)) = (scope, within) {
             list.condition(condition, &[]);
         }

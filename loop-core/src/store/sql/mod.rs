@@ -107,6 +107,11 @@ impl Statement {
     pub(crate) const fn new(entity: Entity, sql: &'static str) -> Self {
         Self { entity, sql }
     }
+
+    /// Its name, which is its first line.
+    pub(crate) fn name(self) -> &'static str {
+        self.sql.strip_prefix("-- ").and_then(|text| text.split_once('\n')).map_or("", |(name, _)| name)
+    }
 }
 
 /// The scope as a value of a parameter: null where the store is not bound to a project.

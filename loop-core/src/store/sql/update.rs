@@ -10,8 +10,10 @@ use crate::{Entity, Error, Patch, ProjectId, store::executor::Executor};
 pub(crate) struct Target {
     /// What it is about.
     pub(crate) entity: Entity,
-    /// What the names of its statements begin with.
-    pub(crate) name: &'static str,
+    /// The name of the statement that updates.
+    pub(crate) update: &'static str,
+    /// The name of the statement that deletes.
+    pub(crate) delete: &'static str,
     /// The table.
     pub(crate) table: &'static str,
     /// Which row `t`, within the scope `$1`, and with the id `$2`.
@@ -25,7 +27,7 @@ pub(crate) struct Target {
 /// A change of one row, with the checks of what it refers to, in one statement.
 pub(crate) struct Update<'a> {
     target: Target,
-    verb: &'static str,
+    name: &'static str,
     params: Vec<Bound<'a>>,
     sets: String,
     checks: String,
@@ -39,7 +41,7 @@ impl<'a> Update<'a> {
         let empty = String::new;
         Self {
             target,
-            verb: "update",
+            name: target.update,
             params: vec![bind(id)],
             sets: empty(),
             checks: empty(),
@@ -52,7 +54,7 @@ impl<'a> Update<'a> {
     /// Marks the row as deleted.
     fn delete<Id: Param>(target: Target, id: &'a Id) -> Self {
         let target = Target { columns: "t.id", ..target };
-        Self { verb: "delete", sets: ", deleted_at = now()".to_owned(), ..Self::of(target, id) }
+        Self { name: target.delete, sets: ", deleted_at = now()".to_owned(), ..Self::of(target, id) }
     }
 
     /// Changes the row only if it is at one of these revisions.
@@ -146,14 +148,14 @@ impl<'a> Update<'a> {
 
     /// The whole statement. Its row begins with the checks, as [`check_references`] reads them.
     pub(crate) fn compose(self) -> Composed<'a> {
-        let Target { entity, name, table, row, columns, recorded: _ } = self.target;
-        let Self { verb, sets, checks, conditions, acting, returning, .. } = self;
+        let Target { entity, table, row, columns, .. } = self.target;
+        let Self { name, sets, checks, conditions, acting, returning, .. } = self;
         let sql = format!(
-            "-- {name}.{verb}\nWITH checked AS (SELECT EXISTS (SELECT FROM {table} AS t WHERE {row}) AS \"found?\"{checks}), \
+            "-- {name}\nWITH checked AS (SELECT EXISTS (SELECT FROM {table} AS t WHERE {row}) AS \"found?\"{checks}), \
              written AS (UPDATE {table} AS t SET updated_at = now(), revision = t.revision + 1{sets} FROM checked WHERE {row}{conditions} RETURNING {columns}{acting}{returning}) \
              SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
         );
-        Composed { entity, sql, params: self.params }
+        Composed { entity, name, sql, params: self.params }
     }
 }
 

@@ -1,0 +1,68 @@
+//! Logs, and with the feature `otlp` spans for a collector beside them.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt as _, LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::Config;
+#[cfg(feature = "otlp")]
+use crate::otlp::Exporter;
+
+/// What [`Config::init_logs`] began.
+#[derive(Debug, Default)]
+pub struct Logs {
+    #[cfg(feature = "otlp")]
+    exporter: Option<Exporter>,
+}
+
+impl Logs {
+    /// Begins to write logs, to standard error: what a command answers is on standard output. Does nothing where logs are written already, as
+    /// a host that mounts the router may do.
+    pub(crate) fn begin(config: &Config) -> Self {
+        // `tokio-postgres` writes each statement with its parameters. What it writes does not reach `tracing` today, and must not if one of the
+        // other crates ever builds a bridge, whatever level is asked for.
+        let no_parameters = Targets::new().with_default(LevelFilter::TRACE).with_target("tokio_postgres", LevelFilter::INFO);
+        let lines = lines(config.log_json).with_filter(EnvFilter::new(&config.log).and(no_parameters));
+        let subscriber = tracing_subscriber::registry().with(lines);
+        #[cfg(feature = "otlp")]
+        if let Some(collector) = &config.collector {
+            return match Exporter::begin(collector) {
+                Ok((spans, exporter)) => {
+                    let begun = subscriber.with(spans).try_init().is_ok();
+                    Self { exporter: begun.then_some(exporter) }
+                }
+                Err(error) => {
+                    drop(subscriber.try_init());
+                    tracing::warn!(error, "no spans are exported");
+                    Self::default()
+                }
+            };
+        }
+        drop(subscriber.try_init());
+        #[cfg(not(feature = "otlp"))]
+        if config.collector.is_some() {
+            tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set, and this build exports no spans: build it with the feature `otlp`");
+        }
+        Self::default()
+    }
+
+    /// Sends what is still to be sent, and waits for it no longer than a few seconds.
+    #[cfg_attr(not(feature = "otlp"), expect(clippy::unused_async, reason = "the other build waits"))]
+    pub async fn end(self) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter {
+            exporter.end().await;
+        }
+    }
+}
+
+fn lines(json: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    if json { lines.json().flatten_event(true).boxed() } else { lines.with_ansi(std::io::stderr().is_terminal()).boxed() }
+}
