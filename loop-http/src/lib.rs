@@ -11,6 +11,7 @@ mod extract;
 mod fields;
 mod layers;
 mod limits;
+mod openapi;
 mod query;
 mod routes;
 mod serve;

@@ -33,6 +33,7 @@ impl From<Severity> for IssuePriority {
 /// Something that happened elsewhere, as it arrived, with the issue it became.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Signal {
     /// Its id.
     pub id: SignalId,
@@ -62,6 +63,7 @@ pub struct Signal {
 /// What arrived with a signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SignalMetadata {
     /// What it came from.
     pub source: Text,
@@ -135,6 +137,7 @@ impl NewSignal {
 
 /// A signal that was taken in, and the issue it became.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ingested {
     /// The signal.
     pub signal: Signal,

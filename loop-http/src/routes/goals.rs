@@ -1,4 +1,3 @@
-use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{Goal, GoalFilter, GoalId, GoalPatch, GoalStatus, NewGoal, Page};
 
@@ -8,12 +7,17 @@ use crate::{
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
+    openapi::Routes,
     query::{FromQuery, List, Query},
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/goals", get(list).post(create)).route("/goals/{id}", get(read).patch(update).delete(delete))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Goals")
+        .get("/goals", "listGoals", "List goals", list)
+        .post("/goals", "createGoal", "Create a goal", create)
+        .get("/goals/{id}", "getGoal", "Get a goal", read)
+        .patch("/goals/{id}", "updateGoal", "Change a goal", update)
+        .delete("/goals/{id}", "deleteGoal", "Delete a goal", delete)
 }
 
 impl FromQuery for GoalFilter {

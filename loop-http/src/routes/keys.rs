@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
 use http::StatusCode;
 use loop_core::{ApiKey, ApiKeyId, IssuedKey, NewApiKey, Page, Role, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 use super::{Answer, Created, answer, created};
 use crate::{
@@ -14,18 +14,19 @@ use crate::{
     error::ApiError,
     extract::{Id, Input, OptionalInput},
     fields::{Fields, FromFields},
+    openapi::{Body, Routes},
     query::List,
-    state::AppState,
 };
 
 /// The longest grace period of a rotation: 30 days.
 const MAX_GRACE_SECONDS: u64 = 30 * 24 * 60 * 60;
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/keys", get(list).post(create))
-        .route("/keys/{id}/rotate", post(rotate))
-        .route("/keys/{id}", axum::routing::delete(revoke))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("API keys")
+        .get("/keys", "listKeys", "List API keys", list)
+        .post("/keys", "createKey", "Create an API key, and show it, the one time it is shown", create)
+        .post("/keys/{id}/rotate", "rotateKey", "Replace an API key by a new one of the same name, role and project", rotate)
+        .delete("/keys/{id}", "revokeKey", "Revoke an API key", revoke)
 }
 
 impl FromFields for NewApiKey {
@@ -41,28 +42,52 @@ impl FromFields for NewApiKey {
     }
 }
 
+/// How long the key before still opens after a rotation.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
+struct GraceSeconds(u64);
+
+impl TryFrom<u64> for GraceSeconds {
+    type Error = String;
+
+    fn try_from(seconds: u64) -> Result<Self, String> {
+        if seconds <= MAX_GRACE_SECONDS { Ok(Self(seconds)) } else { Err(format!("Must be at most {MAX_GRACE_SECONDS}")) }
+    }
+}
+
+impl PartialSchema for GraceSeconds {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(MAX_GRACE_SECONDS)).into()
+    }
+}
+
+impl ToSchema for GraceSeconds {}
+
 /// How a key is rotated.
 #[derive(Default)]
 struct RotateBody {
-    /// How long the key before still opens.
-    grace: Duration,
+    grace: GraceSeconds,
 }
 
 impl FromFields for RotateBody {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let seconds = fields.or("graceSeconds", 0);
-        if seconds > MAX_GRACE_SECONDS {
-            fields.complain("graceSeconds", format!("Must be at most {MAX_GRACE_SECONDS}"));
-        }
-        Some(Self { grace: Duration::from_secs(seconds) })
+        Some(Self { grace: fields.or("graceSeconds", GraceSeconds::default()) })
     }
 }
 
+impl Body for RotateBody {
+    const NAME: &'static str = "KeyRotation";
+    const TOLD: &'static [(&'static str, &'static str)] = &[("graceSeconds", "How long the key before still opens.")];
+    type Row = ApiKey;
+}
+
 /// A key with its plain text, the one time it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = IssuedApiKey)]
 struct IssuedBody {
     #[serde(flatten)]
     row: ApiKey,
+    /// The key in plain text.
     key: String,
 }
 
@@ -83,8 +108,8 @@ async fn create(admin: Admin, Input(new): Input<NewApiKey>) -> Created<IssuedBod
 
 async fn rotate(admin: Admin, Id(id): Id<ApiKeyId>, OptionalInput(body): OptionalInput<RotateBody>) -> Answer<IssuedBody> {
     admin.may_create_key()?;
-    let RotateBody { grace } = body.unwrap_or_default();
-    answer(admin.store.api_keys().rotate(&id, grace).await?.into())
+    let RotateBody { grace: GraceSeconds(seconds) } = body.unwrap_or_default();
+    answer(admin.store.api_keys().rotate(&id, Duration::from_secs(seconds)).await?.into())
 }
 
 async fn revoke(admin: Admin, Id(id): Id<ApiKeyId>) -> Result<StatusCode, ApiError> {

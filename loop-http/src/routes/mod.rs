@@ -2,6 +2,8 @@
 
 mod admin;
 mod comments;
+#[cfg(feature = "docs")]
+mod docs;
 mod goals;
 mod health;
 mod issues;
@@ -16,6 +18,7 @@ mod webhooks;
 use axum::Router;
 use http::StatusCode;
 
+pub(crate) use self::issues::IssuePath;
 use crate::{error::ApiError, state::AppState};
 
 /// What a handler answers.
@@ -34,10 +37,9 @@ fn answer<T>(value: T) -> Answer<T> {
     Ok(axum::Json(value))
 }
 
-/// Every route.
+/// Every route, and the document of them.
 pub(crate) fn all(state: &AppState) -> Router<AppState> {
-    let api = Router::new()
-        .merge(projects::routes())
+    let api = projects::routes()
         .merge(goals::routes())
         .merge(issues::routes())
         .merge(comments::routes())
@@ -46,9 +48,11 @@ pub(crate) fn all(state: &AppState) -> Router<AppState> {
         .merge(signals::routes())
         .merge(templates::routes())
         .merge(keys::routes());
-    let mut router = Router::new().merge(health::routes()).merge(webhooks::routes()).nest("/api/v1", api);
+    let mut routes = health::routes().merge(webhooks::routes()).nest("/api/v1", api);
     if state.admin_secret().is_some() {
-        router = router.merge(admin::routes());
+        routes = routes.merge(admin::routes());
     }
-    router
+    #[cfg(feature = "docs")]
+    let routes = routes.merge(docs::routes());
+    routes.with_document("/openapi.json")
 }

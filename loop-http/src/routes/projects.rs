@@ -1,4 +1,3 @@
-use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{NewProject, Page, Project, ProjectDetail, ProjectFilter, ProjectHealth, ProjectId, ProjectPatch, ProjectStatus};
 
@@ -8,12 +7,17 @@ use crate::{
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
+    openapi::Routes,
     query::{FromQuery, List, Query},
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/projects", get(list).post(create)).route("/projects/{id}", get(detail).patch(update).delete(delete))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Projects")
+        .get("/projects", "listProjects", "List projects", list)
+        .post("/projects", "createProject", "Create a project", create)
+        .get("/projects/{id}", "getProject", "Get a project with its goal and how many issues it has", detail)
+        .patch("/projects/{id}", "updateProject", "Change a project", update)
+        .delete("/projects/{id}", "deleteProject", "Delete a project", delete)
 }
 
 impl FromQuery for ProjectFilter {

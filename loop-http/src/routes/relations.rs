@@ -1,4 +1,3 @@
-use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{NewRelation, Page, Relation, RelationId, RelationView};
 
@@ -8,12 +7,15 @@ use crate::{
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
+    openapi::Routes,
     query::List,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/issues/{id}/relations", get(list).post(create)).route("/relations/{id}", axum::routing::delete(delete))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Relations")
+        .get("/issues/{id}/relations", "listRelations", "List the relations of an issue, from either side", list)
+        .post("/issues/{id}/relations", "createRelation", "Relate an issue to another", create)
+        .delete("/relations/{id}", "deleteRelation", "Delete a relation", delete)
 }
 
 impl FromFields for NewRelation {

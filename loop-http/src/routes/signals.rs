@@ -1,12 +1,15 @@
 use axum::{
-    Json, Router,
+    Json,
     extract::{FromRequest, Request},
-    routing::{get, post},
 };
 use http::StatusCode;
 use loop_core::{Ingested, JsonObject, NewSignal, Page, Severity, Signal, SignalFilter, SignalId, Signals, Text};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::{
+    ToSchema,
+    openapi::{ArrayBuilder, OneOfBuilder, RefOr, Schema},
+};
 
 use super::{Answer, Created, answer, created};
 use crate::{
@@ -14,12 +17,17 @@ use crate::{
     error::{ApiError, Details},
     extract::{Id, Input, json_body},
     fields::{self, Fields, FromFields},
+    openapi::{Body, Described, OperationDoc, Parts, Routes, Schemas},
     query::{FromQuery, List, Query},
     state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/signals", get(list).post(create)).route("/signals/batch", post(batch)).route("/signals/{id}", get(read))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Signals")
+        .get("/signals", "listSignals", "List signals", list)
+        .post("/signals", "ingestSignal", "Take in a signal, which becomes an issue", create)
+        .post("/signals/batch", "ingestSignals", "Take in up to 1000 signals: all of them, or none", batch)
+        .get("/signals/{id}", "getSignal", "Get a signal", read)
 }
 
 impl FromQuery for SignalFilter {
@@ -56,10 +64,20 @@ impl FromFields for NewSignal {
     }
 }
 
-/// The signals of a batch: `{"signals": […]}`, or the list alone.
+/// The signals of a batch.
 struct Batch(Vec<NewSignal>);
 
-impl FromRequest<AppState> for Batch {
+impl Parts for Batch {
+    fn schema(schemas: &mut Schemas) -> RefOr<Schema> {
+        let one = schemas.body::<NewSignal>();
+        ArrayBuilder::new().items(one).min_items(Some(1)).max_items(Some(Signals::MAX_BATCH)).description(Some("The signals.")).into()
+    }
+}
+
+/// A batch as it is sent: `{"signals": […]}`, or the list alone.
+struct BatchBody(Batch);
+
+impl FromRequest<AppState> for BatchBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
@@ -72,14 +90,28 @@ impl FromRequest<AppState> for Batch {
     }
 }
 
-impl FromFields for Batch {
+impl FromFields for BatchBody {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         fields.required_by("signals", signals).map(Self)
     }
 }
 
+impl Body for BatchBody {
+    const NAME: &'static str = "NewSignalBatch";
+    const TOLD: &'static [(&'static str, &'static str)] = &[];
+    type Row = Signal;
+}
+
+impl Described for BatchBody {
+    fn describe(operation: &mut OperationDoc<'_>) {
+        Input::<Self>::describe(operation);
+        let (object, list) = (operation.schemas.body::<Self>(), Batch::schema(operation.schemas));
+        operation.body(true, [("application/json", OneOfBuilder::new().item(object).item(list).into())]);
+    }
+}
+
 /// Reads each signal of a batch, and names everything that is wrong with any.
-fn signals(json: &str, name: &str) -> Result<Vec<NewSignal>, Details> {
+fn signals(json: &str, name: &str) -> Result<Batch, Details> {
     if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(json)
         && !(1..=Signals::MAX_BATCH).contains(&items.len())
     {
@@ -87,12 +119,14 @@ fn signals(json: &str, name: &str) -> Result<Vec<NewSignal>, Details> {
         wrong.field(name, format!("Must be 1 to {} signals", Signals::MAX_BATCH));
         return Err(wrong);
     }
-    fields::objects(json, name)
+    fields::objects(json, name).map(Batch)
 }
 
 /// What a batch answers: for each signal, in order, it and its issue.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = IngestedBatch)]
 struct BatchAnswer {
+    /// Each signal with its issue, in order.
     data: Vec<Ingested>,
 }
 
@@ -104,7 +138,7 @@ async fn create(Writer(store): Writer, Input(new): Input<NewSignal>) -> Created<
     created(store.signals().ingest(new).await?)
 }
 
-async fn batch(Writer(store): Writer, Batch(new): Batch) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
+async fn batch(Writer(store): Writer, BatchBody(Batch(new)): BatchBody) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     created(BatchAnswer { data: store.signals().ingest_batch(new).await? })
 }
 

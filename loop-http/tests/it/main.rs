@@ -12,6 +12,8 @@ mod comments;
 mod config;
 mod connections;
 mod database;
+#[cfg(feature = "docs")]
+mod docs;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod errors;
@@ -24,6 +26,9 @@ mod labels;
 mod limits;
 mod lists;
 mod logs;
+mod openapi;
+mod openapi_answers;
+mod openapi_inputs;
 mod process;
 mod projects;
 mod references;
