@@ -257,7 +257,7 @@ impl Fields<'_> {
     }
 
     fn value<T: DeserializeOwned>(&mut self, name: &str, raw: &RawValue) -> Option<T> {
-        match serde_json::from_str(raw.get()) {
+        match serde_json::from_str(whole(raw.get())) {
             Ok(value) => Some(value),
             Err(error) => {
                 let part = part::<T>(raw.get());
@@ -265,6 +265,14 @@ impl Fields<'_> {
                 None
             }
         }
+    }
+}
+
+/// JSON has one kind of number, and schemas take `35.0` for the whole number that it is.
+fn whole(json: &str) -> &str {
+    match json.split_once('.') {
+        Some((whole, places)) if whole.bytes().all(|byte| byte.is_ascii_digit()) && places.bytes().all(|byte| byte == b'0') => whole,
+        _ => json,
     }
 }
 

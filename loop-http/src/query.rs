@@ -81,7 +81,7 @@ impl Query {
 
     /// A parameter's value.
     pub(crate) fn one<T: FromStr<Err: Display> + ToSchema>(&mut self, name: &str) -> Option<T> {
-        self.note(name, None, Schemas::text_of::<T>);
+        self.note(name, None, Schemas::of::<T>);
         let text = self.text(name)?;
         self.value(name, &text)
     }

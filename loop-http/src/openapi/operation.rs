@@ -62,6 +62,10 @@ impl<'a> OperationDoc<'a> {
         let several = if style.is_some() { " Several stand with commas between them." } else { "" };
         let text = format!("{}{several}", shared::parameter(&name));
         let mut documented = self::parameter(&name, ParameterIn::Query, false, schema, &text);
+        // An object stands there as JSON.
+        if matches!(&documented.schema, Some(RefOr::T(Schema::Object(object))) if object.schema_type == Type::Object.into()) {
+            documented.content.insert("application/json".to_owned(), Content::new(documented.schema.take()).into());
+        }
         documented.explode = style.as_ref().map(|_| false);
         documented.style = style;
         self.parameters.push(documented);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::{
     PartialSchema as _, ToSchema,
     openapi::{
-        KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, SchemaFormat, Type,
+        KnownFormat, Object, OneOfBuilder, Ref, RefOr, Schema, SchemaFormat, Type,
         schema::{ArrayItems, SchemaType},
     },
 };
@@ -41,16 +41,6 @@ impl Schemas {
         let reference = Ref::from_schema_name(&name).into();
         self.answers.insert(name, schema);
         reference
-    }
-
-    /// The schema of a type that is written as the text of a parameter.
-    pub(crate) fn text_of<T: ToSchema>(&mut self) -> RefOr<Schema> {
-        match self.of::<T>() {
-            RefOr::T(Schema::Object(object)) if object.schema_type == Type::Object.into() => {
-                ObjectBuilder::new().schema_type(Type::String).content_media_type("application/json").into()
-            }
-            other => other,
-        }
     }
 
     /// The schema of a body, which is what its reader reads.
