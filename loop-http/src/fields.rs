@@ -18,7 +18,7 @@ use utoipa::{
 
 use crate::{
     error::{ApiError, Details},
-    openapi::{Parts, Schemas, nullable, with_default},
+    openapi::{Nested, Schemas, nullable, with_default},
 };
 
 /// What a request body becomes.
@@ -201,7 +201,7 @@ impl Fields<'_> {
     }
 
     /// A field that need not be there, and may be null, whose parts are read by [`object`] or [`objects`].
-    pub(crate) fn optional_by<T: Parts>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
+    pub(crate) fn optional_by<T: Nested>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
         match self.patch_by(name, read) {
             Patch::Set(value) => Some(value),
             Patch::Keep | Patch::Clear => None,
@@ -209,7 +209,7 @@ impl Fields<'_> {
     }
 
     /// The same field of a partial update: absent keeps, null clears.
-    pub(crate) fn patch_by<T: Parts>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Patch<T> {
+    pub(crate) fn patch_by<T: Nested>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Patch<T> {
         self.note(name, Presence::Nullable, None, T::schema);
         match self.unread.remove(name) {
             None => Patch::Keep,
@@ -225,7 +225,7 @@ impl Fields<'_> {
     }
 
     /// A field that must be there, whose parts are read by [`object`] or [`objects`].
-    pub(crate) fn required_by<T: Parts>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
+    pub(crate) fn required_by<T: Nested>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
         self.note(name, Presence::Required, None, T::schema);
         let Some(raw) = self.unread.remove(name) else {
             self.complain(name, "Required");

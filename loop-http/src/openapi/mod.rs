@@ -56,18 +56,18 @@ documented! { A B C D }
 documented! { A B C D E }
 
 /// What a field holds that has fields of its own.
-pub(crate) trait Parts: Sized {
+pub(crate) trait Nested: Sized {
     /// Its schema.
     fn schema(schemas: &mut Schemas) -> RefOr<Schema>;
 }
 
-impl<T: Body> Parts for T {
+impl<T: Body> Nested for T {
     fn schema(schemas: &mut Schemas) -> RefOr<Schema> {
         schemas.body::<T>()
     }
 }
 
-impl<T: Body> Parts for Vec<T> {
+impl<T: Body> Nested for Vec<T> {
     fn schema(schemas: &mut Schemas) -> RefOr<Schema> {
         ArrayBuilder::new().items(schemas.body::<T>()).into()
     }

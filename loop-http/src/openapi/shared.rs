@@ -81,13 +81,12 @@ pub(super) fn parameter(name: &str) -> &'static str {
         "offset" => "Where the page begins: after so many rows. Cannot be given together with `cursor`.",
         "total" => "Whether to count all rows.",
         "project" => "The project that the signal belongs to.",
-        "secret" => "The shared secret, where PostHog cannot send a header.",
         _ => "",
     }
 }
 
 /// What is opened by what.
-pub(super) fn security_schemes() -> [(&'static str, SecurityScheme); 6] {
+pub(super) fn security_schemes() -> [(&'static str, SecurityScheme); 7] {
     let bearer = |text: &str| SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build());
     let header = |name: &str, text: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, text)));
     [
@@ -96,6 +95,10 @@ pub(super) fn security_schemes() -> [(&'static str, SecurityScheme); 6] {
         ("githubSignature", header("X-Hub-Signature-256", "`sha256=` and the HMAC-SHA256 of the body in hexadecimal digits.")),
         ("sentrySignature", header("Sentry-Hook-Signature", "The HMAC-SHA256 of the body in hexadecimal digits.")),
         ("posthogSecret", header("X-PostHog-Secret", "The shared secret.")),
+        (
+            "posthogQuerySecret",
+            SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::with_description("secret", "The same, where no header can be sent."))),
+        ),
         ("posthogSignature", header("Webhook-Signature", "The signature of Standard Webhooks, with `Webhook-Id` and `Webhook-Timestamp`.")),
     ]
 }

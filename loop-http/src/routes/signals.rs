@@ -17,7 +17,7 @@ use crate::{
     error::{ApiError, Details},
     extract::{Id, Input, json_body},
     fields::{self, Fields, FromFields},
-    openapi::{Body, Described, OperationDoc, Parts, Routes, Schemas},
+    openapi::{Body, Described, Nested, OperationDoc, Routes, Schemas},
     query::{FromQuery, List, Query},
     state::AppState,
 };
@@ -67,7 +67,7 @@ impl FromFields for NewSignal {
 /// The signals of a batch.
 struct Batch(Vec<NewSignal>);
 
-impl Parts for Batch {
+impl Nested for Batch {
     fn schema(schemas: &mut Schemas) -> RefOr<Schema> {
         let one = schemas.body::<NewSignal>();
         ArrayBuilder::new().items(one).min_items(Some(1)).max_items(Some(Signals::MAX_BATCH)).description(Some("The signals.")).into()

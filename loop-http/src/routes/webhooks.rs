@@ -35,35 +35,27 @@ pub(crate) fn routes() -> Routes {
         .also(from_posthog)
 }
 
-/// The media types of deliveries, each with its schema.
-const FORM: &str = "application/x-www-form-urlencoded";
-
 fn from_github(operation: &mut OperationDoc<'_>) {
     operation.security("githubSignature");
-    operation.in_header("X-GitHub-Event", true, name(), "The name of the event, such as `issues`.");
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_.-]{1,100}$"));
+    operation.in_header("X-GitHub-Event", true, name, "The name of the event, such as `issues`.");
     operation.in_header("X-GitHub-Delivery", false, Object::with_type(Type::String), "What tells a redelivery from a new delivery.");
     let form = ObjectBuilder::new().property("payload", Object::with_type(Type::String)).required("payload");
-    operation.body(true, [("application/json", payload()), (FORM, form.into())]);
+    operation.body(true, [("application/json", payload()), ("application/x-www-form-urlencoded", form.into())]);
 }
 
 fn from_sentry(operation: &mut OperationDoc<'_>) {
     operation.security("sentrySignature");
-    operation.in_header("Sentry-Hook-Resource", false, name(), "The kind of the event, such as `issue`.");
+    operation.in_header("Sentry-Hook-Resource", false, Object::with_type(Type::String), "The kind of the event, such as `issue`.");
     operation.in_header("Idempotency-Key", false, Object::with_type(Type::String), "What tells a redelivery from a new delivery.");
     operation.body(true, [("application/json", payload())]);
 }
 
 fn from_posthog(operation: &mut OperationDoc<'_>) {
-    operation.security("posthogSecret");
     operation.security("posthogSignature");
-    let secret = Object::with_type(Type::String).into();
-    operation.in_query(QueryParameter { name: "secret".to_owned(), style: None, schema: secret });
+    operation.security("posthogSecret");
+    operation.security("posthogQuerySecret");
     operation.body(true, [("application/json", payload())]);
-}
-
-/// The name of a kind of event.
-fn name() -> Object {
-    ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_.-]{1,100}$")).build()
 }
 
 /// What is in a delivery is the provider's.
