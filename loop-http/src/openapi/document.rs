@@ -6,7 +6,8 @@ use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use utoipa::openapi::{
-    Components, Info, License, ObjectBuilder, OpenApi, OpenApiBuilder, Paths, Server, Type, path::PathItem, tag::TagBuilder,
+    Components, Info, License, ObjectBuilder, OpenApi, OpenApiBuilder, Paths, Schema, Server, path::PathItem, schema::AdditionalProperties,
+    tag::TagBuilder,
 };
 
 use super::{OperationDoc, Schemas, routes::Entry, shared};
@@ -24,7 +25,8 @@ pub(super) fn serve(entries: Vec<Entry>) -> MethodRouter<AppState> {
 
 /// What the document says of itself.
 pub(super) fn describe(operation: &mut OperationDoc<'_>) {
-    let schema = ObjectBuilder::new().schema_type(Type::Object).description(Some("An OpenAPI document."));
+    let anything = AdditionalProperties::<Schema>::FreeForm(true);
+    let schema = ObjectBuilder::new().description(Some("An OpenAPI document.")).additional_properties(Some(anything));
     operation.answer(StatusCode::OK, "The OpenAPI 3.1 document of every route.", Some(("application/json", schema.into())));
 }
 
