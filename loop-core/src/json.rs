@@ -43,6 +43,7 @@ const MAX_GROWTH: usize = 64 << 10;
 ///
 /// Holding one proves that it is an object, nested at most 127 deep, without NUL characters, and with numbers that can be stored.
 #[derive(Clone)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = Object))]
 pub struct JsonObject(Box<RawValue>);
 
 impl JsonObject {

@@ -37,6 +37,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('loop_migratio
 
 /// What a run of the migrations did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MigrationReport {
     /// The migrations this run applied, in order; none if another run was first.
     pub applied: Vec<String>,

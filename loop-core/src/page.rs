@@ -95,6 +95,39 @@ impl<T> Page<T> {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl<T: utoipa::ToSchema> utoipa::PartialSchema for Page<T> {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, Type, schema::SchemaType};
+
+        let row = Ref::from_schema_name(T::name());
+        let cursor = ObjectBuilder::new()
+            .schema_type(SchemaType::Array(vec![Type::String, Type::Null]))
+            .description(Some("What `cursor` takes for the next page; null on the last."));
+        let total =
+            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).description(Some("How many rows there are in all, if asked."));
+        ObjectBuilder::new()
+            .description(Some("A part of a list."))
+            .property("data", ArrayBuilder::new().items(row).description(Some("The rows.")))
+            .property("nextCursor", cursor)
+            .property("total", total)
+            .into()
+    }
+}
+
+/// A page of issues is an `IssuePage`.
+#[cfg(feature = "openapi")]
+impl<T: utoipa::ToSchema> utoipa::ToSchema for Page<T> {
+    fn name() -> std::borrow::Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+}
+
 /// A place between two rows of a list under one order. Opaque to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(String);

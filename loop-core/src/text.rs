@@ -37,10 +37,12 @@ pub(crate) fn check(text: &str, length: RangeInclusive<usize>) -> Result<(), Inv
 }
 
 macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident $length:expr $(, $form:path)?;)+) => {$(
+    ($pattern:tt; $($(#[$doc:meta])* $name:ident $min:tt $(..=$max:tt)? $(, $form:path)?;)+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
         #[serde(transparent)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "openapi", schema(min_length = $min, $(max_length = $max,)? pattern = $pattern))]
         pub struct $name(String);
 
         impl $name {
@@ -59,7 +61,7 @@ macro_rules! texts {
             type Error = InvalidText;
 
             fn try_from(text: String) -> Result<Self, InvalidText> {
-                check(&text, $length)?;
+                check(&text, $min..=[$($max,)? usize::MAX][0])?;
                 $($form(&text)?;)?
                 Ok(Self(text))
             }
@@ -96,11 +98,13 @@ macro_rules! texts {
     )+};
 }
 
+// The pattern is for those who only read the schema of a text: here it is `check` that looks for NUL.
 texts! {
+    r"^[^\u0000]*$";
     /// Any text, the empty one included.
-    Text 0..=usize::MAX;
+    Text 0;
     /// A text that says something: at least one character.
-    Body 1..=usize::MAX;
+    Body 1;
     /// The title of an issue or a goal: 1 to 500 characters.
     Title 1..=500;
     /// The name of a project or a prompt template: 1 to 500 characters.
@@ -113,6 +117,10 @@ texts! {
     Word 1..=200;
     /// What a list is searched for: at most 1,000 characters.
     Search 0..=1_000;
+}
+
+texts! {
+    "^[a-z0-9]+(-[a-z0-9]+)*$";
     /// The name of a prompt template in URLs: lower-case letters and digits in words joined by single hyphens, at most 200 characters.
     Slug 1..=200, slug_form;
 }

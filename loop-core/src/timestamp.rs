@@ -12,6 +12,7 @@ pub struct InvalidTimestamp;
 
 /// A point in time in UTC, to the millisecond (PostgreSQL's `timestamptz(3)`; RFC 3339 on the wire), in the years 1 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, format = DateTime))]
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {

@@ -12,12 +12,13 @@ use loop_core::{
     webhook::{IntakeError, VerifyError},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// How many seconds a client is asked to wait when the database is away.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Every wrong field with what is wrong with it, and what is wrong with the whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Details {
     /// What is wrong with the body as a whole.
@@ -85,11 +86,17 @@ pub(crate) struct Cause(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Code(pub(crate) &'static str);
 
-#[derive(Serialize)]
-struct Shape<'a> {
+/// What every error looks like.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorBody<'a> {
+    /// What went wrong, for people.
     error: &'a str,
+    /// What went wrong, for programs, such as `not_found`.
     code: &'a str,
+    /// What is wrong with each field or parameter, where `code` is `validation`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Details)]
     details: Option<&'a Details>,
 }
 
@@ -255,8 +262,8 @@ impl From<IntakeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let shape = Shape { error: &self.message, code: self.code, details: self.details.as_deref() };
-        let mut response = (self.status, Json(shape)).into_response();
+        let body = ErrorBody { error: &self.message, code: self.code, details: self.details.as_deref() };
+        let mut response = (self.status, Json(body)).into_response();
         response.extensions_mut().insert(Code(self.code));
         if let Some(header) = self.header {
             let (name, value) = *header;

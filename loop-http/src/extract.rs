@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
+    body,
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::BodyExt as _;
 use loop_core::{
     ApiKeyId, CommentId, Entity, GoalId, IssueId, LabelId, ProjectId, RelationId, SignalId, TemplateId, VersionId, check_syntax,
@@ -15,7 +15,8 @@ use loop_core::{
 
 use crate::{
     error::ApiError,
-    fields::{self, FromFields},
+    fields,
+    openapi::{BODY_ERRORS, Body, OperationDoc},
     state::AppState,
 };
 
@@ -28,19 +29,36 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) trait FromBody: Sized {
     /// Reads the whole body.
     fn from_body(headers: &HeaderMap, body: Bytes) -> Result<Self, ApiError>;
+
+    /// Says what it is.
+    fn describe(operation: &mut OperationDoc<'_>);
 }
 
 /// A JSON object, which must say that it is one.
-impl<T: FromFields> FromBody for T {
+impl<T: Body> FromBody for T {
     fn from_body(headers: &HeaderMap, body: Bytes) -> Result<Self, ApiError> {
         fields::read(&json_text(headers, body)?)
     }
+
+    fn describe(operation: &mut OperationDoc<'_>) {
+        describe::<T>(operation, true);
+    }
+}
+
+fn describe<T: Body>(operation: &mut OperationDoc<'_>, required: bool) {
+    let schema = operation.schemas.body::<T>();
+    operation.body(required, [("application/json", schema)]);
+    operation.errors(BODY_ERRORS);
 }
 
 /// A JSON object that may be left out altogether.
-impl<T: FromFields> FromBody for Option<T> {
+impl<T: Body> FromBody for Option<T> {
     fn from_body(headers: &HeaderMap, body: Bytes) -> Result<Self, ApiError> {
         if body.is_empty() { Ok(None) } else { T::from_body(headers, body).map(Some) }
+    }
+
+    fn describe(operation: &mut OperationDoc<'_>) {
+        describe::<T>(operation, false);
     }
 }
 
@@ -48,6 +66,10 @@ impl<T: FromFields> FromBody for Option<T> {
 impl FromBody for () {
     fn from_body(_: &HeaderMap, _: Bytes) -> Result<Self, ApiError> {
         Ok(())
+    }
+
+    fn describe(operation: &mut OperationDoc<'_>) {
+        operation.errors([StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE]);
     }
 }
 
@@ -64,7 +86,7 @@ impl<T: FromBody> FromRequest<AppState> for Input<T> {
 }
 
 /// The whole body of a request to the API.
-pub(crate) async fn api_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+pub(crate) async fn api_body(headers: &HeaderMap, body: body::Body) -> Result<Bytes, ApiError> {
     read_body(headers, body, BODY_LIMIT, |_| Ok(())).await
 }
 
@@ -92,7 +114,7 @@ pub(crate) fn json_text(headers: &HeaderMap, body: Bytes) -> Result<String, ApiE
 /// The whole body, if it is not larger than `limit` bytes. `grow` is told of each piece's size before it is kept, and may refuse it.
 pub(crate) async fn read_body(
     headers: &HeaderMap,
-    body: Body,
+    body: body::Body,
     limit: usize,
     grow: impl FnMut(usize) -> Result<(), ApiError>,
 ) -> Result<Bytes, ApiError> {
@@ -103,7 +125,7 @@ pub(crate) async fn read_body(
     tokio::time::timeout(BODY_TIMEOUT, collect(body, limit, grow)).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
 }
 
-async fn collect(mut body: Body, limit: usize, mut grow: impl FnMut(usize) -> Result<(), ApiError>) -> Result<Bytes, ApiError> {
+async fn collect(mut body: body::Body, limit: usize, mut grow: impl FnMut(usize) -> Result<(), ApiError>) -> Result<Bytes, ApiError> {
     // Most bodies arrive in one piece, which then need not be copied.
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
@@ -125,7 +147,7 @@ async fn collect(mut body: Body, limit: usize, mut grow: impl FnMut(usize) -> Re
 }
 
 /// The next piece of a body.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, axum::Error> {
+async fn next(body: &mut body::Body) -> Result<Option<Bytes>, axum::Error> {
     while let Some(frame) = body.frame().await {
         if let Ok(piece) = frame?.into_data() {
             return Ok(Some(piece));

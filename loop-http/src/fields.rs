@@ -6,10 +6,20 @@ use std::{
 };
 
 use loop_core::Patch;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::{
+    Serialize,
+    de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, RefOr, Schema, Type, schema::AdditionalProperties},
+};
 
-use crate::error::{ApiError, Details};
+use crate::{
+    error::{ApiError, Details},
+    openapi::{Nested, Schemas, nullable, with_default},
+};
 
 /// How many fields an object of a request may have, which is many more than any has.
 const MAX_FIELDS: usize = 1000;
@@ -27,6 +37,22 @@ pub(crate) struct Fields<'a> {
     /// What stands before a field's name, as for the items of a batch.
     prefix: String,
     wrong: Details,
+    /// Where the document is written, in place of a request being read.
+    noted: Option<Noted>,
+}
+
+/// What fields there are.
+struct Noted {
+    object: Object,
+    schemas: Schemas,
+}
+
+/// Whether a field must be there, and whether it may be null.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Required,
+    Optional,
+    Nullable,
 }
 
 /// The members of a JSON object. Which of two of one name another party believes cannot be known, so those are named.
@@ -89,7 +115,7 @@ pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, 
         }
         return Err(wrong);
     };
-    let mut fields = Fields { unread, prefix, wrong };
+    let mut fields = Fields { unread, prefix, wrong, noted: None };
     for name in repeated {
         fields.complain(&name, "Must be given once");
     }
@@ -102,6 +128,19 @@ pub(crate) fn read_item<T: FromFields>(json: &str, prefix: String) -> Result<T, 
         Some(value) if fields.wrong.is_empty() => Ok(value),
         _ => Err(fields.wrong),
     }
+}
+
+/// The schema of a body: its reader reads nothing, and every field it asks for is noted.
+pub(crate) fn describe<T: FromFields>(schemas: &mut Schemas) -> Object {
+    let mut object = Object::with_type(Type::Object);
+    object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    let noted = Some(Noted { object, schemas: std::mem::take(schemas) });
+    let mut fields = Fields { unread: BTreeMap::new(), prefix: String::new(), wrong: Details::default(), noted };
+    // Nothing is there, so nothing comes of it.
+    let _ = T::from_fields(&mut fields);
+    let Noted { object, schemas: noted } = fields.noted.unwrap_or_else(|| Noted { object: Object::new(), schemas: Schemas::default() });
+    *schemas = noted;
+    object
 }
 
 /// Reads the object that a field holds. Its fields are named after the field, as in `hypothesis.statement`.
@@ -128,7 +167,8 @@ pub(crate) fn objects<T: FromFields>(json: &str, name: &str) -> Result<Vec<T>, D
 
 impl Fields<'_> {
     /// A field that must be there.
-    pub(crate) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+    pub(crate) fn required<T: DeserializeOwned + ToSchema>(&mut self, name: &str) -> Option<T> {
+        self.note(name, Presence::Required, None, Schemas::of::<T>);
         let Some(raw) = self.unread.remove(name) else {
             self.complain(name, "Required");
             return None;
@@ -137,24 +177,31 @@ impl Fields<'_> {
     }
 
     /// A field that need not be there, and may be null.
-    pub(crate) fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+    pub(crate) fn optional<T: DeserializeOwned + ToSchema>(&mut self, name: &str) -> Option<T> {
+        self.note(name, Presence::Nullable, None, Schemas::of::<T>);
         let raw = self.unread.remove(name).filter(|raw| raw.get() != "null")?;
         self.value(name, raw)
     }
 
     /// A field that need not be there, but cannot be null. For a partial update of a value that is always there.
-    pub(crate) fn set<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+    pub(crate) fn set<T: DeserializeOwned + ToSchema>(&mut self, name: &str) -> Option<T> {
+        self.note(name, Presence::Optional, None, Schemas::of::<T>);
         let raw = self.unread.remove(name)?;
         self.value(name, raw)
     }
 
     /// A field with a default.
-    pub(crate) fn or<T: DeserializeOwned>(&mut self, name: &str, default: T) -> T {
+    pub(crate) fn or<T: DeserializeOwned + Serialize + ToSchema>(&mut self, name: &str, default: T) -> T {
+        if self.noted.is_some() {
+            self.note(name, Presence::Optional, serde_json::to_value(&default).ok(), Schemas::of::<T>);
+            return default;
+        }
         self.set(name).unwrap_or(default)
     }
 
     /// A field of a partial update: absent keeps, null clears.
-    pub(crate) fn patch<T: DeserializeOwned>(&mut self, name: &str) -> Patch<T> {
+    pub(crate) fn patch<T: DeserializeOwned + ToSchema>(&mut self, name: &str) -> Patch<T> {
+        self.note(name, Presence::Nullable, None, Schemas::of::<T>);
         match self.unread.remove(name) {
             None => Patch::Keep,
             Some(raw) if raw.get() == "null" => Patch::Clear,
@@ -163,7 +210,7 @@ impl Fields<'_> {
     }
 
     /// A field that need not be there, and may be null, whose parts are read by [`object`] or [`objects`].
-    pub(crate) fn optional_by<T>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
+    pub(crate) fn optional_by<T: Nested>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
         match self.patch_by(name, read) {
             Patch::Set(value) => Some(value),
             Patch::Keep | Patch::Clear => None,
@@ -171,7 +218,8 @@ impl Fields<'_> {
     }
 
     /// The same field of a partial update: absent keeps, null clears.
-    pub(crate) fn patch_by<T>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Patch<T> {
+    pub(crate) fn patch_by<T: Nested>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Patch<T> {
+        self.note(name, Presence::Nullable, None, T::schema);
         match self.unread.remove(name) {
             None => Patch::Keep,
             Some(raw) if raw.get() == "null" => Patch::Clear,
@@ -186,7 +234,8 @@ impl Fields<'_> {
     }
 
     /// A field that must be there, whose parts are read by [`object`] or [`objects`].
-    pub(crate) fn required_by<T>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
+    pub(crate) fn required_by<T: Nested>(&mut self, name: &str, read: fn(&str, &str) -> Result<T, Details>) -> Option<T> {
+        self.note(name, Presence::Required, None, T::schema);
         let Some(raw) = self.unread.remove(name) else {
             self.complain(name, "Required");
             return None;
@@ -205,8 +254,19 @@ impl Fields<'_> {
         self.wrong.extend(&self.prefix, wrong);
     }
 
+    /// Notes that there is such a field, where the document is written.
+    fn note(&mut self, name: &str, presence: Presence, default: Option<Value>, schema: fn(&mut Schemas) -> RefOr<Schema>) {
+        let Some(Noted { object, schemas }) = &mut self.noted else { return };
+        let schema = schema(schemas);
+        let schema = if presence == Presence::Nullable { nullable(schema) } else { schema };
+        object.properties.insert(name.to_owned(), with_default(schema, default));
+        if presence == Presence::Required {
+            object.required.push(name.to_owned());
+        }
+    }
+
     fn value<T: DeserializeOwned>(&mut self, name: &str, raw: &RawValue) -> Option<T> {
-        match serde_json::from_str(raw.get()) {
+        match serde_json::from_str(whole(raw.get())) {
             Ok(value) => Some(value),
             Err(error) => {
                 let part = part::<T>(raw.get());
@@ -214,6 +274,14 @@ impl Fields<'_> {
                 None
             }
         }
+    }
+}
+
+/// JSON has one kind of number, and schemas take `35.0` for the whole number that it is.
+fn whole(json: &str) -> &str {
+    match json.split_once('.') {
+        Some((whole, places)) if whole.bytes().all(|byte| byte.is_ascii_digit()) && places.bytes().all(|byte| byte == b'0') => whole,
+        _ => json,
     }
 }
 

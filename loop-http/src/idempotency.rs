@@ -1,5 +1,7 @@
 //! Requests that create: done once for each `Idempotency-Key`, in one transaction with the memory of it.
 
+use std::marker::PhantomData;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     response::{IntoResponse, Response},
@@ -98,75 +100,108 @@ fn hash(parts: &Parts, body: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// The answer to a request that created what `R` is.
+pub(crate) struct Created<R>(Answered<R>);
+
+/// The answer to a request that did something, which is `R`.
+pub(crate) struct Done<R>(Answered<R>);
+
+/// An answer that was written, and what it is of.
+struct Answered<R>(Response, PhantomData<fn() -> R>);
+
+impl<R> IntoResponse for Created<R> {
+    fn into_response(self) -> Response {
+        self.0.0
+    }
+}
+
+impl<R> IntoResponse for Done<R> {
+    fn into_response(self) -> Response {
+        self.0.0
+    }
+}
+
 impl<T, P> Post<T, P> {
     /// Creates what was asked for: once for each key.
     pub(crate) async fn create<R: Serialize>(
         self,
         work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
-    ) -> Result<Response, ApiError> {
-        self.run(StatusCode::CREATED, work).await
+    ) -> Result<Created<R>, ApiError> {
+        self.once(StatusCode::CREATED, work, None).await.map(Created)
     }
 
-    /// Does what was asked and answers it with this status: once for each key.
+    /// Does what was asked for: once for each key.
     pub(crate) async fn run<R: Serialize>(
         self,
-        status: StatusCode,
         work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
-    ) -> Result<Response, ApiError> {
-        let plain = |_: &Key, answer: StoredAnswer| Ok(answer);
-        self.run_as(status, work, plain, plain).await
+    ) -> Result<Done<R>, ApiError> {
+        self.once(StatusCode::OK, work, None).await.map(Done)
     }
 
-    /// The same. What is kept of an answer goes through `seal` before, and through `open` when it is answered again.
-    async fn run_as<R: Serialize>(
+    /// Does what was asked for, once for each key. What is kept of an answer is sealed, if there is a seal.
+    async fn once<R: Serialize>(
         self,
         status: StatusCode,
         work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
-        seal: impl FnOnce(&Key, StoredAnswer) -> Result<StoredAnswer, ApiError>,
-        open: impl FnOnce(&Key, StoredAnswer) -> Result<StoredAnswer, ApiError>,
-    ) -> Result<Response, ApiError> {
+        seal: Option<&Seal>,
+    ) -> Result<Answered<R>, ApiError> {
         let Self { caller, key, path, input } = self;
         let Some(key) = key else {
-            return Ok((status, axum::Json(work(caller.store.session(), path, input).await?)).into_response());
+            let done = work(caller.store.session(), path, input).await?;
+            return Ok(Answered((status, axum::Json(done)).into_response(), PhantomData));
         };
         let request = IdempotentRequest { owner: caller.key.as_str(), key: &key.text, hash: key.hash };
         let mut fresh = None;
         let once = caller.store.once(request, async |tx| -> Result<_, ApiError> {
             let body = serde_json::to_vec(&work(tx.session(), path, input).await?).map_err(|_| ApiError::internal())?;
-            let answer = StoredAnswer { status: status.as_u16(), body };
-            fresh = Some(answer.clone());
-            seal(&key, answer)
+            let kept = match seal {
+                Some(seal) => seal.close(&key, &body)?,
+                None => body.clone(),
+            };
+            fresh = Some(body);
+            Ok(StoredAnswer { status: status.as_u16(), body: kept })
         });
-        match once.await? {
-            Once::Done(_) => answer(fresh.ok_or_else(ApiError::internal)?),
-            Once::Replayed(stored) => {
-                let mut response = answer(open(&key, stored)?)?;
+        let response = match once.await? {
+            Once::Done(_) => json(status, fresh.ok_or_else(ApiError::internal)?),
+            Once::Replayed(StoredAnswer { status, body }) => {
+                let body = match seal {
+                    Some(seal) => seal.open(&key, &body)?,
+                    None => body,
+                };
+                let mut response = json(StatusCode::from_u16(status).map_err(|_| ApiError::internal())?, body);
                 response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-                Ok(response)
+                response
             }
-            Once::InProgress => Err(ApiError::in_progress()),
-            Once::Mismatch => Err(ApiError::invalid_field("Idempotency-Key", "Was used for another request")),
-        }
+            Once::InProgress => return Err(ApiError::in_progress()),
+            Once::Mismatch => return Err(ApiError::invalid_field("Idempotency-Key", "Was used for another request")),
+        };
+        Ok(Answered(response, PhantomData))
     }
 }
 
+/// Their answers hold a key, so they are kept in a form that only the caller's own key opens.
 impl<T, P> AdminPost<T, P> {
-    /// As [`Post::run`]. The answer holds a key, so it is kept in a form that only the caller's own key opens.
+    /// As [`Post::create`].
+    pub(crate) async fn create<R: Serialize>(
+        self,
+        work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
+    ) -> Result<Created<R>, ApiError> {
+        let seal = Seal::of(&self.0.caller.secret)?;
+        self.0.once(StatusCode::CREATED, work, Some(&seal)).await.map(Created)
+    }
+
+    /// As [`Post::run`].
     pub(crate) async fn run<R: Serialize>(
         self,
-        status: StatusCode,
         work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
-    ) -> Result<Response, ApiError> {
+    ) -> Result<Done<R>, ApiError> {
         let seal = Seal::of(&self.0.caller.secret)?;
-        let close = |key: &Key, answer: StoredAnswer| Ok(StoredAnswer { body: seal.close(key, &answer.body)?, ..answer });
-        let open = |key: &Key, answer: StoredAnswer| Ok(StoredAnswer { body: seal.open(key, &answer.body)?, ..answer });
-        self.0.run_as(status, work, close, open).await
+        self.0.once(StatusCode::OK, work, Some(&seal)).await.map(Done)
     }
 }
 
-fn answer(answer: StoredAnswer) -> Result<Response, ApiError> {
-    let status = StatusCode::from_u16(answer.status).map_err(|_| ApiError::internal())?;
-    Ok((status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response())
+fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Encryption under a key that is derived from the caller's own, of which the database has only the hash.

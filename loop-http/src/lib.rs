@@ -14,6 +14,7 @@ mod layers;
 mod limits;
 mod logs;
 mod metrics;
+mod openapi;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod query;

@@ -5,8 +5,15 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use loop_core::{Cursor, Limit, PageRequest, Start};
+use utoipa::{
+    ToSchema,
+    openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type, path::ParameterStyle},
+};
 
-use crate::error::{ApiError, Details};
+use crate::{
+    error::{ApiError, Details},
+    openapi::{QueryParameter, Schemas},
+};
 
 /// What a query string becomes.
 pub(crate) trait FromQuery: Sized {
@@ -22,15 +29,40 @@ pub(crate) struct Query {
     unread: BTreeMap<String, Vec<String>>,
     wrong: Details,
     malformed_cursor: bool,
+    /// Where the document is written, in place of a query being read.
+    noted: Option<Noted>,
+}
+
+/// What parameters there are.
+struct Noted {
+    parameters: Vec<QueryParameter>,
+    schemas: Schemas,
 }
 
 impl Query {
+    /// The parameters of lists that `T` filters: nothing is read, and every parameter that is asked for is noted.
+    pub(crate) fn describe<T: FromQuery>(schemas: &mut Schemas) -> Vec<QueryParameter> {
+        let mut query = Self::parse("");
+        query.noted = Some(Noted { parameters: Vec::new(), schemas: std::mem::take(schemas) });
+        T::from_query(&mut query);
+        query.page();
+        let Some(noted) = query.noted else { return Vec::new() };
+        *schemas = noted.schemas;
+        noted.parameters
+    }
+
+    fn note(&mut self, name: &str, style: Option<ParameterStyle>, schema: impl FnOnce(&mut Schemas) -> RefOr<Schema>) {
+        if let Some(Noted { parameters, schemas }) = &mut self.noted {
+            parameters.push(QueryParameter { name: name.to_owned(), style, schema: schema(schemas) });
+        }
+    }
+
     pub(crate) fn parse(text: &str) -> Self {
         let mut unread: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             unread.entry(name.into_owned()).or_default().push(value.into_owned());
         }
-        Self { unread, wrong: Details::default(), malformed_cursor: false }
+        Self { unread, wrong: Details::default(), malformed_cursor: false, noted: None }
     }
 
     /// A parameter's texts, as often as it is given.
@@ -48,13 +80,16 @@ impl Query {
     }
 
     /// A parameter's value.
-    pub(crate) fn one<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+    pub(crate) fn one<T: FromStr<Err: Display> + ToSchema>(&mut self, name: &str) -> Option<T> {
+        self.note(name, None, Schemas::of::<T>);
         let text = self.text(name)?;
         self.value(name, &text)
     }
 
     /// A parameter's values: one or several with commas between them, or the parameter several times.
-    pub(crate) fn several<T: FromStr<Err: Display>>(&mut self, name: &str) -> Vec<T> {
+    pub(crate) fn several<T: FromStr<Err: Display> + ToSchema>(&mut self, name: &str) -> Vec<T> {
+        let list = |schemas: &mut Schemas| ArrayBuilder::new().items(schemas.of::<T>()).min_items(Some(1)).into();
+        self.note(name, Some(ParameterStyle::Form), list);
         let values = self.texts(name);
         values.iter().flat_map(|list| list.split(',')).filter_map(|text| self.value(name, text.trim())).collect()
     }
@@ -82,6 +117,14 @@ impl Query {
 
     /// `limit`, `cursor` or `offset`, and `total`.
     fn page(&mut self) -> PageRequest {
+        let whole = |from: u32, to: u32| {
+            let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(from)).maximum(Some(to));
+            move |_: &mut Schemas| -> RefOr<Schema> { number.into() }
+        };
+        self.note("limit", None, whole(1, Limit::MAX.into()));
+        self.note("cursor", None, |_| ObjectBuilder::new().schema_type(Type::String).into());
+        self.note("offset", None, whole(0, u32::MAX));
+        self.note("total", None, |_| ObjectBuilder::new().schema_type(Type::Boolean).default(Some(false.into())).into());
         let limit = self.text("limit").map_or_else(Limit::default, |text| {
             text.parse().ok().and_then(Limit::new).unwrap_or_else(|| {
                 self.wrong.field("limit", format!("Must be a whole number from 1 to {}", Limit::MAX));

@@ -30,6 +30,7 @@ impl Role {
 /// A key to the API. The key itself is not stored: only its SHA-256 is, and it is never shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApiKey {
     /// Its id.
     pub id: ApiKeyId,
@@ -51,7 +52,7 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When it was revoked: always `None` in what the store answers.
+    /// When it was revoked: never, in what the store answers.
     pub deleted_at: Option<Timestamp>,
 }
 

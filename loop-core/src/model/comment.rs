@@ -5,6 +5,7 @@ use crate::{AuthorType, Body, CommentId, IssueId, Timestamp};
 /// What somebody says about an issue, or in reply to another comment on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Comment {
     /// Its id.
     pub id: CommentId,
@@ -31,11 +32,13 @@ pub struct Comment {
 /// A comment with the replies to it, the oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CommentThread {
     /// The comment itself.
     #[serde(flatten)]
     pub comment: Comment,
-    /// The replies, each with the replies to it. At most [`CommentThread::MAX_DEPTH`] below the first.
+    /// The replies, each with the replies to it, at most 32 levels below the first.
+    #[cfg_attr(feature = "openapi", schema(no_recursion))]
     pub replies: Vec<CommentThread>,
 }
 

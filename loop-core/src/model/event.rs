@@ -25,6 +25,7 @@ enumeration! {
 
 /// Who did something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Actor {
     /// What kind of party.
     #[serde(rename = "type")]
@@ -98,6 +99,7 @@ enumeration! {
 /// Something that was done to an issue. It was written in the transaction that did it, and never changes.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IssueEvent {
     /// Its number, ascending in the order of writing, with gaps.
     pub id: i64,
@@ -117,11 +119,14 @@ pub struct IssueEvent {
 
 /// A field that changed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Change {
     /// The field, by its name on the wire; `labels` and `relations` for what was added to an issue or taken from it.
     pub field: String,
     /// The value before, as JSON: null for nothing.
+    #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub old: Box<RawValue>,
     /// The value after, as JSON: null for nothing.
+    #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub new: Box<RawValue>,
 }

@@ -18,6 +18,7 @@ enumeration! {
 /// What projects pursue, measured where it can be.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Goal {
     /// Its id.
     pub id: GoalId,
@@ -41,7 +42,7 @@ pub struct Goal {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted: always `None` in what the store answers.
+    /// When it was deleted: never, in what the store answers.
     pub deleted_at: Option<Timestamp>,
     /// Counted up by every change.
     pub revision: i64,

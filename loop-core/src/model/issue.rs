@@ -67,6 +67,7 @@ enumeration! {
 /// A guess about what would help, with what speaks for it and how it will be tested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Hypothesis {
     /// The guess.
     pub statement: Body,
@@ -85,6 +86,7 @@ pub struct Hypothesis {
 /// A probability: a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(minimum = 0, maximum = 1))]
 pub struct Confidence(f64);
 
 /// Why a number is not a [`Confidence`].
@@ -110,6 +112,7 @@ impl TryFrom<f64> for Confidence {
 /// A commit that belongs to an issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Commit {
     /// The commit's hash.
     pub sha: Body,
@@ -129,6 +132,7 @@ pub struct Commit {
 /// A pull request that belongs to an issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PullRequest {
     /// Its number in its repository.
     pub number: u32,
@@ -148,6 +152,7 @@ pub struct PullRequest {
 /// A piece of work, or something that may become one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Issue {
     /// Its id.
     pub id: IssueId,
@@ -170,7 +175,7 @@ pub struct Issue {
     pub project_id: Option<ProjectId>,
     /// What kind of source its signal came from.
     pub signal_source: Option<Text>,
-    /// What its signal said. Lists do not read it: there it is always `None`, and left out of JSON.
+    /// What its signal said. Lists do not read it, and leave it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal_payload: Option<JsonObject>,
     /// The guess it stands for.
@@ -204,6 +209,7 @@ pub struct Issue {
 /// An issue with everything around it, read in one round trip.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IssueDetail {
     /// The issue itself.
     #[serde(flatten)]
@@ -347,6 +353,19 @@ impl std::str::FromStr for IssueSort {
         })
     }
 }
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for IssueSort {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .enum_values(Some(Self::WORDS.iter().copied()))
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for IssueSort {}
 
 /// A search without hyphens that stand before no word: each would be a "not", and PostgreSQL refuses too many of them.
 fn searchable(text: &str) -> String {

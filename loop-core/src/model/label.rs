@@ -5,6 +5,7 @@ use crate::{Color, LabelId, LabelName, Timestamp};
 /// A word to sort issues by, shared by all projects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Label {
     /// Its id.
     pub id: LabelId,
@@ -16,7 +17,7 @@ pub struct Label {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted: always `None` in what the store answers.
+    /// When it was deleted: never, in what the store answers.
     pub deleted_at: Option<Timestamp>,
     /// Counted up by every change.
     pub revision: i64,

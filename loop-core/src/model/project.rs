@@ -36,6 +36,7 @@ enumeration! {
 /// What issues belong to, and a key can be bound to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Project {
     /// Its id.
     pub id: ProjectId,
@@ -53,7 +54,7 @@ pub struct Project {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted: always `None` in what the store answers.
+    /// When it was deleted: never, in what the store answers.
     pub deleted_at: Option<Timestamp>,
     /// Counted up by every change.
     pub revision: i64,
@@ -62,6 +63,7 @@ pub struct Project {
 /// A project with its goal and how many issues it has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProjectDetail {
     /// The project itself.
     #[serde(flatten)]
@@ -92,6 +94,18 @@ impl Serialize for IssueCounts {
         serializer.collect_map(IssueStatus::ALL.iter().map(|status| (status.as_str(), self.get(*status))))
     }
 }
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for IssueCounts {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let counts = utoipa::openapi::ObjectBuilder::new().description(Some("How many issues there are in each status."));
+        let count = || utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::Integer).minimum(Some(0));
+        IssueStatus::WORDS.iter().fold(counts, |counts, status| counts.property(*status, count())).into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for IssueCounts {}
 
 /// What creates a project.
 #[derive(Debug, Clone)]

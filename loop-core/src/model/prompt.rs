@@ -16,10 +16,11 @@ enumeration! {
 }
 
 macro_rules! ranged {
-    ($($(#[$doc:meta])* $name:ident $range:expr, $error:ident $text:literal;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident $min:tt..=$max:tt, $error:ident $text:literal;)+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "i64", into = "i16")]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(minimum = $min, maximum = $max))]
         pub struct $name(i16);
 
         #[doc = concat!("Why a number is not a [`", stringify!($name), "`].")]
@@ -39,7 +40,7 @@ macro_rules! ranged {
 
             fn try_from(number: i64) -> Result<Self, $error> {
                 match i16::try_from(number) {
-                    Ok(number) if ($range).contains(&number) => Ok(Self(number)),
+                    Ok(number) if ($min..=$max).contains(&number) => Ok(Self(number)),
                     _ => Err($error),
                 }
             }
@@ -69,6 +70,7 @@ impl Default for Specificity {
 /// A prompt for agents, in versions, with the conditions under which it is used.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PromptTemplate {
     /// Its id.
     pub id: TemplateId,
@@ -90,7 +92,7 @@ pub struct PromptTemplate {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted: always `None` in what the store answers.
+    /// When it was deleted: never, in what the store answers.
     pub deleted_at: Option<Timestamp>,
     /// Counted up by every change.
     pub revision: i64,
@@ -99,6 +101,7 @@ pub struct PromptTemplate {
 /// A template with the version in use.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TemplateDetail {
     /// The template itself.
     #[serde(flatten)]
@@ -156,6 +159,7 @@ impl TemplateFilter {
 /// One wording of a template.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PromptVersion {
     /// Its id.
     pub id: VersionId,
@@ -185,7 +189,7 @@ pub struct PromptVersion {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted: always `None` in what the store answers.
+    /// When it was deleted: never, in what the store answers.
     pub deleted_at: Option<Timestamp>,
 }
 
@@ -202,6 +206,7 @@ pub struct NewVersion {
 /// What somebody who worked with a version on an issue thinks of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PromptReview {
     /// Its id.
     pub id: ReviewId,
@@ -223,7 +228,7 @@ pub struct PromptReview {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted: always `None` in what the store answers.
+    /// When it was deleted: never, in what the store answers.
     pub deleted_at: Option<Timestamp>,
 }
 

@@ -20,6 +20,7 @@ enumeration! {
 /// That one issue relates to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Relation {
     /// Its id.
     pub id: RelationId,
@@ -39,6 +40,7 @@ pub struct Relation {
 /// Which end of a relation an issue is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RelationDirection {
     /// The issue is `issue_id`.
     Outgoing,
@@ -49,6 +51,7 @@ pub enum RelationDirection {
 /// A relation as one of its two issues sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RelationView {
     /// The relation itself.
     #[serde(flatten)]

@@ -33,6 +33,7 @@ impl From<Severity> for IssuePriority {
 /// Something that happened elsewhere, as it arrived, with the issue it became.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Signal {
     /// Its id.
     pub id: SignalId,
@@ -64,6 +65,7 @@ pub struct Signal {
 /// What arrived with a signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SignalMetadata {
     /// What it came from.
     pub source: Text,
@@ -109,6 +111,7 @@ fn sha256(bytes: &[u8]) -> String {
 /// neither resolved nor closed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(min_length = 1, max_length = 200, pattern = "^[^\\x00]*$"))]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
@@ -193,6 +196,7 @@ impl NewSignal {
 
 /// A signal that was taken in, and the issue it became.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ingested {
     /// The signal.
     pub signal: Signal,

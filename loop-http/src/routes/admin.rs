@@ -1,5 +1,5 @@
-use axum::{Router, extract::State, routing::post};
-use http::request::Parts;
+use axum::extract::State;
+use http::{StatusCode, request::Parts};
 use loop_core::MigrationReport;
 use tracing::Instrument as _;
 
@@ -7,11 +7,15 @@ use super::{Answer, answer};
 use crate::{
     auth::{bearer, client_address},
     error::ApiError,
+    openapi::Routes,
     state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/admin/migrate", post(migrate))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Service").post("/admin/migrate", "migrate", "Bring the database's schema up to date", migrate).also(|operation| {
+        operation.security("adminSecret");
+        operation.errors([StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS]);
+    })
 }
 
 async fn migrate(State(state): State<AppState>, parts: Parts) -> Answer<MigrationReport> {

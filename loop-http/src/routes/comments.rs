@@ -1,7 +1,3 @@
-use axum::{
-    Router,
-    routing::{get, patch},
-};
 use http::StatusCode;
 use loop_core::{Comment, CommentId, CommentPatch, CommentThread, NewComment, Page, Session};
 
@@ -11,14 +7,18 @@ use crate::{
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
-    idempotency::Post,
+    idempotency::{Created, Post},
+    openapi::Routes,
     query::List,
     revision::IfMatch,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/issues/{id}/comments", get(list).post(create)).route("/comments/{id}", patch(update).delete(delete))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Comments")
+        .get("/issues/{id}/comments", "listComments", "List the comments on an issue, with the replies to them", list)
+        .post("/issues/{id}/comments", "createComment", "Comment on an issue, or reply to a comment", create)
+        .patch("/comments/{id}", "updateComment", "Change a comment", update)
+        .delete("/comments/{id}", "deleteComment", "Delete a comment", delete)
 }
 
 impl FromFields for NewComment {
@@ -40,7 +40,7 @@ async fn list(Reader(store): Reader, path: IssuePath, List((), page): List<()>) 
     answer(store.comments().list(&issue, &page).await?)
 }
 
-async fn create(post: Post<NewComment, IssuePath>) -> Posted {
+async fn create(post: Post<NewComment, IssuePath>) -> Posted<Created<Comment>> {
     let create = async |session: Session<'_>, path: IssuePath, new| {
         let issue = path.resolve(session).await?;
         Ok(session.comments().create(&issue, new).await?)

@@ -1,4 +1,3 @@
-use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{Goal, GoalFilter, GoalId, GoalPatch, GoalStatus, NewGoal, Page};
 
@@ -8,14 +7,19 @@ use crate::{
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
-    idempotency::Post,
+    idempotency::{Created, Post},
+    openapi::Routes,
     query::{FromQuery, List, Query},
     revision::IfMatch,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/goals", get(list).post(create)).route("/goals/{id}", get(read).patch(update).delete(delete))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Goals")
+        .get("/goals", "listGoals", "List goals", list)
+        .post("/goals", "createGoal", "Create a goal", create)
+        .get("/goals/{id}", "getGoal", "Get a goal", read)
+        .patch("/goals/{id}", "updateGoal", "Change a goal", update)
+        .delete("/goals/{id}", "deleteGoal", "Delete a goal", delete)
 }
 
 impl FromQuery for GoalFilter {
@@ -61,7 +65,7 @@ async fn list(Reader(store): Reader, List(filter, page): List<GoalFilter>) -> An
     answer(store.goals().list(&filter, &page).await?)
 }
 
-async fn create(post: Post<NewGoal>) -> Posted {
+async fn create(post: Post<NewGoal>) -> Posted<Created<Goal>> {
     post.create(async |session, (), new| Ok(session.goals().create(new).await?)).await
 }
 

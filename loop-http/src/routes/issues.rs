@@ -1,8 +1,4 @@
-use axum::{
-    Router,
-    extract::FromRequestParts,
-    routing::{get, put},
-};
+use axum::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
 use loop_core::{
     Commit, Entity, Hypothesis, Issue, IssueDetail, IssueEvent, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueStatus, IssueType,
@@ -13,20 +9,24 @@ use super::{Answer, Posted, Single, answer, single};
 use crate::{
     auth::{Reader, Writer},
     error::ApiError,
-    extract::{Input, path_parameters},
+    extract::{Id, Input, path_parameters},
     fields::{Fields, FromFields, object, objects},
-    idempotency::Post,
+    idempotency::{Created, Post},
+    openapi::{Described, OperationDoc, Routes},
     query::{FromQuery, List, Query},
     revision::IfMatch,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/issues", get(list).post(create))
-        .route("/issues/{id}", get(detail).patch(update).delete(delete))
-        .route("/issues/{id}/labels/{label_id}", put(attach).delete(detach))
-        .route("/issues/{id}/events", get(events))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Issues")
+        .get("/issues", "listIssues", "List issues", list)
+        .post("/issues", "createIssue", "Create an issue", create)
+        .get("/issues/{id}", "getIssue", "Get an issue with everything around it", detail)
+        .patch("/issues/{id}", "updateIssue", "Change an issue", update)
+        .delete("/issues/{id}", "deleteIssue", "Delete an issue", delete)
+        .put("/issues/{id}/labels/{labelId}", "attachLabel", "Attach a label to an issue", attach)
+        .delete("/issues/{id}/labels/{labelId}", "detachLabel", "Detach a label from an issue", detach)
+        .get("/issues/{id}/events", "listIssueEvents", "List what was done to an issue", events)
 }
 
 /// An issue in a path: its id, or its number.
@@ -65,6 +65,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IssueLabelPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let [issue, label] = path_parameters(parts, state).await.ok_or_else(|| ApiError::not_found(Entity::Issue))?;
         Ok(Self(IssuePath(issue), label.parse().map_err(|_| ApiError::not_found(Entity::Label))?))
+    }
+}
+
+impl Described for IssueLabelPath {
+    fn describe(operation: &mut OperationDoc<'_>) {
+        IssuePath::describe(operation);
+        Id::<LabelId>::describe(operation);
     }
 }
 
@@ -174,7 +181,7 @@ async fn list(Reader(store): Reader, List(filter, page): List<IssueFilter>) -> A
     answer(store.issues().list(&filter, &page).await?)
 }
 
-async fn create(post: Post<NewIssue>) -> Posted {
+async fn create(post: Post<NewIssue>) -> Posted<Created<Issue>> {
     post.create(async |session, (), new| Ok(session.issues().create(new).await?)).await
 }
 

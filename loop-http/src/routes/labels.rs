@@ -1,4 +1,3 @@
-use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{Label, LabelId, LabelPatch, NewLabel, Page};
 
@@ -8,14 +7,19 @@ use crate::{
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
-    idempotency::Post,
+    idempotency::{Created, Post},
+    openapi::Routes,
     query::List,
     revision::IfMatch,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/labels", get(list).post(create)).route("/labels/{id}", get(read).patch(update).delete(delete))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Labels")
+        .get("/labels", "listLabels", "List labels", list)
+        .post("/labels", "createLabel", "Create a label", create)
+        .get("/labels/{id}", "getLabel", "Get a label", read)
+        .patch("/labels/{id}", "updateLabel", "Change a label", update)
+        .delete("/labels/{id}", "deleteLabel", "Delete a label", delete)
 }
 
 impl FromFields for NewLabel {
@@ -35,7 +39,7 @@ async fn list(Reader(store): Reader, List((), page): List<()>) -> Answer<Page<La
     answer(store.labels().list(&page).await?)
 }
 
-async fn create(post: Post<NewLabel>) -> Posted {
+async fn create(post: Post<NewLabel>) -> Posted<Created<Label>> {
     post.create(async |session, (), new| Ok(session.labels().create(new).await?)).await
 }
 

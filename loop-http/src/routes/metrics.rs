@@ -1,24 +1,43 @@
 use axum::{
-    Router,
     extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
-use http::{header, request::Parts};
+use http::{StatusCode, header, request::Parts};
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
+use utoipa::openapi::{Object, Type};
 
 use crate::{
     auth::{bearer, client_address},
     error::ApiError,
     metrics::MetricsAccess,
+    openapi::{Described, OperationDoc, Routes},
     state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/metrics", get(metrics))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Service").get("/metrics", "getMetrics", "Get what was counted, in Prometheus' text format", metrics).also(|operation| {
+        operation.security("metricsToken");
+        operation.errors([StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS]);
+    })
 }
 
-async fn metrics(State(state): State<AppState>, parts: Parts) -> Result<Response, ApiError> {
+/// What was counted.
+struct Exposition(String);
+
+impl IntoResponse for Exposition {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, CONTENT_TYPE)], self.0).into_response()
+    }
+}
+
+impl Described for Exposition {
+    fn describe(operation: &mut OperationDoc<'_>) {
+        let text = Object::with_type(Type::String);
+        operation.answer(StatusCode::OK, "What was counted.", Some(("text/plain", text.into())));
+    }
+}
+
+async fn metrics(State(state): State<AppState>, parts: Parts) -> Result<Exposition, ApiError> {
     let metrics = state.metrics().ok_or_else(ApiError::no_route)?;
     if let MetricsAccess::Bearer(secret) = &metrics.access {
         let token = bearer(&parts.headers).ok_or_else(|| ApiError::bearer_required("Missing or malformed Authorization header"))?;
@@ -27,6 +46,5 @@ async fn metrics(State(state): State<AppState>, parts: Parts) -> Result<Response
             return Err(ApiError::bearer_required("Invalid metrics token"));
         }
     }
-    let text = metrics.render(state.store().pool_status()).map_err(|_| ApiError::internal())?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+    metrics.render(state.store().pool_status()).map(Exposition).map_err(|_| ApiError::internal())
 }

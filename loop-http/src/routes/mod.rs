@@ -2,6 +2,8 @@
 
 mod admin;
 mod comments;
+#[cfg(feature = "docs")]
+mod docs;
 mod goals;
 mod health;
 mod issues;
@@ -14,8 +16,9 @@ mod signals;
 mod templates;
 mod webhooks;
 
-use axum::{Router, response::Response};
+use axum::Router;
 
+pub(crate) use self::issues::IssuePath;
 use crate::{error::ApiError, revision::Tagged, state::AppState};
 
 /// What a handler answers.
@@ -25,7 +28,7 @@ type Answer<T> = Result<axum::Json<T>, ApiError>;
 type Single<T> = Result<Tagged<T>, ApiError>;
 
 /// What a handler that creates answers.
-type Posted = Result<Response, ApiError>;
+type Posted<T> = Result<T, ApiError>;
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what a handler answers")]
 fn single<T>(value: T) -> Single<T> {
@@ -37,10 +40,9 @@ fn answer<T>(value: T) -> Answer<T> {
     Ok(axum::Json(value))
 }
 
-/// Every route.
+/// Every route, and the document of them.
 pub(crate) fn all(state: &AppState) -> Router<AppState> {
-    let api = Router::new()
-        .merge(projects::routes())
+    let api = projects::routes()
         .merge(goals::routes())
         .merge(issues::routes())
         .merge(comments::routes())
@@ -49,12 +51,14 @@ pub(crate) fn all(state: &AppState) -> Router<AppState> {
         .merge(signals::routes())
         .merge(templates::routes())
         .merge(keys::routes());
-    let mut router = Router::new().merge(health::routes()).merge(webhooks::routes()).nest("/api/v1", api);
+    let mut routes = health::routes().merge(webhooks::routes()).nest("/api/v1", api);
     if state.admin_secret().is_some() {
-        router = router.merge(admin::routes());
+        routes = routes.merge(admin::routes());
     }
     if state.metrics().is_some() {
-        router = router.merge(metrics::routes());
+        routes = routes.merge(metrics::routes());
     }
-    router
+    #[cfg(feature = "docs")]
+    let routes = routes.merge(docs::routes());
+    routes.with_document("/openapi.json")
 }

@@ -1,4 +1,3 @@
-use axum::{Router, routing::get};
 use http::StatusCode;
 use loop_core::{
     IssueEvent, NewProject, Page, Project, ProjectDetail, ProjectFilter, ProjectHealth, ProjectId, ProjectPatch, ProjectStatus,
@@ -10,17 +9,20 @@ use crate::{
     error::ApiError,
     extract::{Id, Input},
     fields::{Fields, FromFields},
-    idempotency::Post,
+    idempotency::{Created, Post},
+    openapi::Routes,
     query::{FromQuery, List, Query},
     revision::IfMatch,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/projects", get(list).post(create))
-        .route("/projects/{id}", get(detail).patch(update).delete(delete))
-        .route("/projects/{id}/events", get(events))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Projects")
+        .get("/projects", "listProjects", "List projects", list)
+        .post("/projects", "createProject", "Create a project", create)
+        .get("/projects/{id}", "getProject", "Get a project with its goal and how many issues it has", detail)
+        .patch("/projects/{id}", "updateProject", "Change a project", update)
+        .delete("/projects/{id}", "deleteProject", "Delete a project", delete)
+        .get("/projects/{id}/events", "listProjectEvents", "List what was done to the issues of a project", events)
 }
 
 impl FromQuery for ProjectFilter {
@@ -60,7 +62,7 @@ async fn list(Reader(store): Reader, List(filter, page): List<ProjectFilter>) ->
     answer(store.projects().list(&filter, &page).await?)
 }
 
-async fn create(post: Post<NewProject>) -> Posted {
+async fn create(post: Post<NewProject>) -> Posted<Created<Project>> {
     post.create(async |session, (), new| Ok(session.projects().create(new).await?)).await
 }
 

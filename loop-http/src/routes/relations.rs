@@ -1,6 +1,5 @@
-use axum::{Router, routing::get};
 use http::StatusCode;
-use loop_core::{NewRelation, Page, RelationId, RelationView, Session};
+use loop_core::{NewRelation, Page, Relation, RelationId, RelationView, Session};
 
 use super::{Answer, Posted, answer, issues::IssuePath};
 use crate::{
@@ -8,13 +7,16 @@ use crate::{
     error::ApiError,
     extract::Id,
     fields::{Fields, FromFields},
-    idempotency::Post,
+    idempotency::{Created, Post},
+    openapi::Routes,
     query::List,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/issues/{id}/relations", get(list).post(create)).route("/relations/{id}", axum::routing::delete(delete))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Relations")
+        .get("/issues/{id}/relations", "listRelations", "List the relations of an issue, from either side", list)
+        .post("/issues/{id}/relations", "createRelation", "Relate an issue to another", create)
+        .delete("/relations/{id}", "deleteRelation", "Delete a relation", delete)
 }
 
 impl FromFields for NewRelation {
@@ -29,7 +31,7 @@ async fn list(Reader(store): Reader, path: IssuePath, List((), page): List<()>) 
     answer(store.relations().list(&issue, &page).await?)
 }
 
-async fn create(post: Post<NewRelation, IssuePath>) -> Posted {
+async fn create(post: Post<NewRelation, IssuePath>) -> Posted<Created<Relation>> {
     let create = async |session: Session<'_>, path: IssuePath, new| {
         let issue = path.resolve(session).await?;
         Ok(session.relations().create(&issue, new).await?)

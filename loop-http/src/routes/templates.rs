@@ -1,7 +1,3 @@
-use axum::{
-    Router,
-    routing::{get, post},
-};
 use http::StatusCode;
 use loop_core::{
     JsonObject, NewReview, NewTemplate, NewVersion, Page, PromptReview, PromptTemplate, PromptVersion, Specificity, TemplateDetail,
@@ -14,20 +10,29 @@ use crate::{
     error::ApiError,
     extract::{Id, Ids, Input},
     fields::{Fields, FromFields},
-    idempotency::Post,
+    idempotency::{Created, Done, Post},
+    openapi::Routes,
     query::{FromQuery, List, Query},
     revision::IfMatch,
-    state::AppState,
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/templates", get(list).post(create))
-        .route("/templates/{id}", get(detail).patch(update).delete(delete))
-        .route("/templates/{id}/versions", get(list_versions).post(create_version))
-        .route("/templates/{id}/versions/{version_id}/promote", post(promote))
-        .route("/templates/{id}/reviews", get(list_reviews))
-        .route("/prompt-reviews", post(create_review))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Prompt templates")
+        .get("/templates", "listTemplates", "List prompt templates", list)
+        .post("/templates", "createTemplate", "Create a prompt template", create)
+        .get("/templates/{id}", "getTemplate", "Get a prompt template with the version in use", detail)
+        .patch("/templates/{id}", "updateTemplate", "Change a prompt template", update)
+        .delete("/templates/{id}", "deleteTemplate", "Delete a prompt template", delete)
+        .get("/templates/{id}/versions", "listVersions", "List the versions of a prompt template", list_versions)
+        .post("/templates/{id}/versions", "createVersion", "Add a version, a draft, to a prompt template", create_version)
+        .post(
+            "/templates/{id}/versions/{versionId}/promote",
+            "promoteVersion",
+            "Bring a version into use in place of the one before",
+            promote,
+        )
+        .get("/templates/{id}/reviews", "listReviews", "List the reviews of all versions of a prompt template", list_reviews)
+        .post("/prompt-reviews", "createReview", "Review a version after work on an issue", create_review)
 }
 
 impl FromQuery for TemplateFilter {
@@ -99,7 +104,7 @@ async fn list(Reader(store): Reader, List(filter, page): List<TemplateFilter>) -
     answer(store.templates().list(&filter, &page).await?)
 }
 
-async fn create(post: Post<NewTemplate>) -> Posted {
+async fn create(post: Post<NewTemplate>) -> Posted<Created<PromptTemplate>> {
     post.create(async |session, (), new| Ok(session.templates().create(new).await?)).await
 }
 
@@ -125,18 +130,18 @@ async fn list_versions(Reader(store): Reader, Id(template): Id<TemplateId>, List
     answer(store.versions().list(&template, &page).await?)
 }
 
-async fn create_version(post: Post<NewVersion, Id<TemplateId>>) -> Posted {
+async fn create_version(post: Post<NewVersion, Id<TemplateId>>) -> Posted<Created<PromptVersion>> {
     post.create(async |session, Id(template), new| Ok(session.versions().create(&template, new).await?)).await
 }
 
-async fn promote(post: Post<(), Ids<TemplateId, VersionId>>) -> Posted {
-    post.run(StatusCode::OK, async |session, Ids(template, version), ()| Ok(session.versions().promote(&template, &version).await?)).await
+async fn promote(post: Post<(), Ids<TemplateId, VersionId>>) -> Posted<Done<PromptVersion>> {
+    post.run(async |session, Ids(template, version), ()| Ok(session.versions().promote(&template, &version).await?)).await
 }
 
 async fn list_reviews(Reader(store): Reader, Id(template): Id<TemplateId>, List((), page): List<()>) -> Answer<Page<PromptReview>> {
     answer(store.reviews().list(&template, &page).await?)
 }
 
-async fn create_review(post: Post<NewReview>) -> Posted {
+async fn create_review(post: Post<NewReview>) -> Posted<Created<PromptReview>> {
     post.create(async |session, (), new| Ok(session.reviews().create(new).await?)).await
 }

@@ -1,45 +1,83 @@
 use axum::{
-    Json, Router,
+    Json,
     body::Body,
     extract::State,
     response::{IntoResponse, Response},
-    routing::post,
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request::Parts};
 use loop_core::{
-    Actor, Entity, Error, ProjectId,
+    Actor, Entity, Error, Ingested, ProjectId,
     webhook::{Intake, IntakeError, PosthogVerifier, VerifyError, github_signal, posthog_signal, sentry_signal},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
+};
 
 use crate::{
     auth::client_address,
     error::ApiError,
     extract::read_body,
+    openapi::{BODY_ERRORS, Described, OperationDoc, QueryParameter, Routes},
     query::Query,
     state::{AppState, Room},
 };
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/webhooks/github", post(github)).route("/webhooks/sentry", post(sentry)).route("/webhooks/posthog", post(posthog))
+pub(crate) fn routes() -> Routes {
+    Routes::tagged("Webhooks")
+        .post("/webhooks/github", "receiveGithubWebhook", "Take in a delivery of GitHub's", github)
+        .also(from_github)
+        .post("/webhooks/sentry", "receiveSentryWebhook", "Take in a delivery of Sentry's", sentry)
+        .also(from_sentry)
+        .post("/webhooks/posthog", "receivePosthogWebhook", "Take in a delivery of PostHog's", posthog)
+        .also(from_posthog)
 }
 
-async fn github(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
+fn from_github(operation: &mut OperationDoc<'_>) {
+    operation.security("githubSignature");
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_.-]{1,100}$"));
+    operation.in_header("X-GitHub-Event", true, name, "The name of the event, such as `issues`.");
+    operation.in_header("X-GitHub-Delivery", false, Object::with_type(Type::String), "What tells a redelivery from a new delivery.");
+    let form = ObjectBuilder::new().property("payload", Object::with_type(Type::String)).required("payload");
+    operation.body(true, [("application/json", payload()), ("application/x-www-form-urlencoded", form.into())]);
+}
+
+fn from_sentry(operation: &mut OperationDoc<'_>) {
+    operation.security("sentrySignature");
+    operation.in_header("Sentry-Hook-Resource", false, Object::with_type(Type::String), "The kind of the event, such as `issue`.");
+    operation.in_header("Idempotency-Key", false, Object::with_type(Type::String), "What tells a redelivery from a new delivery.");
+    operation.body(true, [("application/json", payload())]);
+}
+
+fn from_posthog(operation: &mut OperationDoc<'_>) {
+    operation.security("posthogSignature");
+    operation.security("posthogSecret");
+    operation.security("posthogQuerySecret");
+    operation.body(true, [("application/json", payload())]);
+}
+
+/// What is in a delivery is the provider's.
+fn payload() -> RefOr<Schema> {
+    ObjectBuilder::new().description(Some("What the provider says.")).into()
+}
+
+async fn github(State(state): State<AppState>, delivery: Delivery) -> Result<Taken, ApiError> {
     let verifier = state.webhooks().github.as_ref().ok_or_else(|| not_configured(&state, "GitHub"))?;
     let delivery = delivery.arrive(&state).await?;
     delivery.accept(&state, "GitHub", verifier.verify(&delivery.head.headers, &delivery.body))?;
     delivery.take_in(&state, github_signal).await
 }
 
-async fn sentry(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
+async fn sentry(State(state): State<AppState>, delivery: Delivery) -> Result<Taken, ApiError> {
     let verifier = state.webhooks().sentry.as_ref().ok_or_else(|| not_configured(&state, "Sentry"))?;
     let delivery = delivery.arrive(&state).await?;
     delivery.accept(&state, "Sentry", verifier.verify_hook(&delivery.head.headers, &delivery.body))?;
     delivery.take_in(&state, sentry_signal).await
 }
 
-async fn posthog(State(state): State<AppState>, delivery: Delivery) -> Result<Response, ApiError> {
+async fn posthog(State(state): State<AppState>, delivery: Delivery) -> Result<Taken, ApiError> {
     let verifier = state.webhooks().posthog.as_ref().ok_or_else(|| not_configured(&state, "PostHog"))?;
     let delivery = delivery.arrive(&state).await?;
     delivery.accept(&state, "PostHog", delivery.verify_posthog(verifier))?;
@@ -65,6 +103,15 @@ impl axum::extract::FromRequest<AppState> for Delivery {
     async fn from_request(request: axum::extract::Request, _: &AppState) -> Result<Self, ApiError> {
         let (head, body) = request.into_parts();
         Ok(Self { head, body })
+    }
+}
+
+impl Described for Delivery {
+    fn describe(operation: &mut OperationDoc<'_>) {
+        let schema = operation.schemas.of::<ProjectId>();
+        operation.in_query(QueryParameter { name: "project".to_owned(), style: None, schema });
+        operation.errors(BODY_ERRORS);
+        operation.errors([StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS]);
     }
 }
 
@@ -125,7 +172,7 @@ impl Arrived {
     }
 
     /// Makes a signal of it.
-    async fn take_in(&self, state: &AppState, signal: fn(&HeaderMap, &[u8]) -> Result<Intake, IntakeError>) -> Result<Response, ApiError> {
+    async fn take_in(&self, state: &AppState, signal: fn(&HeaderMap, &[u8]) -> Result<Intake, IntakeError>) -> Result<Taken, ApiError> {
         let unknown_project = |error| match error {
             Error::InvalidReference { .. } | Error::NotFound { entity: Entity::Project, .. } => {
                 ApiError::invalid_field("project", "Refers to something that does not exist")
@@ -141,13 +188,48 @@ impl Arrived {
                 if let Some(project) = &project {
                     state.store().projects().get(project).await.map_err(unknown_project)?;
                 }
-                return Ok(Json(json!({ "ok": true, "event": "ping" })).into_response());
+                return Ok(Taken::Ping);
             }
         };
         new.project_id = project;
         let store = state.store().acting(&Actor::webhook(new.source.as_str()));
         let ingested = store.signals().ingest(new).await.map_err(unknown_project)?;
-        let status = if ingested.redelivered { StatusCode::OK } else { StatusCode::CREATED };
-        Ok((status, Json(ingested)).into_response())
+        Ok(Taken::Signal(Box::new(ingested)))
+    }
+}
+
+/// What became of a delivery.
+enum Taken {
+    /// A signal, new or known.
+    Signal(Box<Ingested>),
+    /// Nothing: the provider tried whether the webhook is there.
+    Ping,
+}
+
+/// The answer to a provider that tried whether the webhook is there.
+#[derive(Serialize, ToSchema)]
+struct Ping {
+    /// Always true.
+    ok: bool,
+    /// Always `ping`.
+    event: &'static str,
+}
+
+impl IntoResponse for Taken {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Ping => Json(Ping { ok: true, event: "ping" }).into_response(),
+            Self::Signal(ingested) if ingested.redelivered => Json(*ingested).into_response(),
+            Self::Signal(ingested) => (StatusCode::CREATED, Json(*ingested)).into_response(),
+        }
+    }
+}
+
+impl Described for Taken {
+    fn describe(operation: &mut OperationDoc<'_>) {
+        operation.json::<Ingested>(StatusCode::CREATED, "The signal and its issue.");
+        let either = OneOfBuilder::new().item(operation.schemas.of::<Ingested>()).item(operation.schemas.of::<Ping>());
+        let description = "A redelivery: the signal and the issue of the first one. Or a ping, which stores nothing.";
+        operation.answer(StatusCode::OK, description, Some(("application/json", either.into())));
     }
 }

@@ -12,6 +12,8 @@ mod comments;
 mod config;
 mod connections;
 mod database;
+#[cfg(feature = "docs")]
+mod docs;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod errors;
@@ -27,6 +29,9 @@ mod limits;
 mod lists;
 mod logs;
 mod metrics;
+mod openapi;
+mod openapi_answers;
+mod openapi_inputs;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod process;

@@ -72,6 +72,11 @@ const KEY: Foreign = Foreign::NotFound("API key not found");
 pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/health", Needs::NoKey, Foreign::Nothing, None),
     route("GET", "/ready", Needs::NoKey, Foreign::Nothing, None),
+    route("GET", "/openapi.json", Needs::NoKey, Foreign::Nothing, None),
+    #[cfg(feature = "docs")]
+    route("GET", "/docs", Needs::NoKey, Foreign::Nothing, None),
+    #[cfg(feature = "docs")]
+    route("GET", "/docs/{file}", Needs::NoKey, Foreign::Nothing, None),
     get("/api/v1/projects", Foreign::Unlisted),
     post("/api/v1/projects", Foreign::Forbidden, |_| json!({ "name": "new" })),
     get("/api/v1/projects/{project}", PROJECT),

@@ -151,30 +151,19 @@ async fn lines_that_cross_projects_end_at_the_border() {
     assert_eq!(ids(&bound.get(format!("/api/v1/issues?parentId={}", other.issue)).await.ok()), [mine.signal_issue]);
 }
 
-/// The paths in the source, as the table writes them but for the names of parameters.
-fn source_paths() -> BTreeSet<String> {
-    let mut paths = BTreeSet::new();
+/// A route that is not registered by way of the document would be in no table.
+fn assert_all_are_documented() {
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes")).unwrap() {
-        let file = file.unwrap().path();
-        let own_prefix = ["health", "webhooks", "admin", "metrics"].contains(&file.file_stem().unwrap().to_str().unwrap());
-        let source = fs::read_to_string(file).unwrap();
-        for part in source.split(".route(").skip(1) {
-            let path = part.split('"').nth(1).unwrap();
-            paths.insert(anonymous(&if own_prefix { path.to_owned() } else { format!("/api/v1{path}") }));
-        }
+        let source = fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(!source.contains(".route(") && !source.contains("Router::new"));
     }
-    paths
-}
-
-fn anonymous(path: &str) -> String {
-    path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect::<Vec<_>>().join("/")
 }
 
 #[tokio::test]
 async fn no_route_is_missing_from_the_table() {
     let server = Server::without_database().await;
     let nobody = server.caller(None);
-    assert_eq!(ROUTES.iter().map(|route| anonymous(route.path)).collect::<BTreeSet<_>>(), source_paths());
+    assert_all_are_documented();
     for path in ROUTES.iter().map(|route| route.path) {
         let methods: BTreeSet<_> = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method).collect();
         let answer = nobody.call("OPTIONS", &path.replace(['{', '}'], ""), None).await;
