@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use loop_core::{ApiKeyId, LoopStore, Name, NewApiKey, PageRequest, ProjectId, Role, Start, Timestamp};
-use loop_http::Config;
+use loop_http::{Config, ServeOptions};
 use tokio::{net::TcpListener, signal};
 
 use crate::example;
@@ -82,10 +82,7 @@ async fn open_embedded(_: &Config) -> anyhow::Result<Opened> {
 }
 
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
-    // Shells and service managers often allow fewer files, and so fewer connections, than the system would.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::debug!(%error, "raising the limit of open files");
-    }
+    let limits = within_open_files(&config.serve);
     let opened = open(config).await?;
     let address = (config.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {}:{}", config.host, config.port))?;
@@ -106,7 +103,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     tracing::info!(%address, "listening");
     let router = loop_http::router(config.state(opened.store.clone()), &config.router);
-    let served = loop_http::serve(listener, router, &config.serve, stop);
+    let served = loop_http::serve(listener, router, &limits, stop);
     #[cfg(feature = "embedded")]
     let finished = tokio::select! {
         finished = served => finished,
@@ -121,6 +118,25 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     opened.store.close();
     Ok(())
+}
+
+/// The limits, with no more connections than files can be open: those that no file is left for could not make room for others.
+fn within_open_files(options: &ServeOptions) -> ServeOptions {
+    /// For connections to the database and everything else.
+    const OTHERS: u64 = 256;
+    // Shells and service managers often allow fewer files than the system would.
+    let files = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => files,
+        Err(error) => {
+            tracing::debug!(%error, "raising the limit of open files");
+            return options.clone();
+        }
+    };
+    let most = usize::try_from(files - OTHERS.min(files / 2)).unwrap_or(usize::MAX);
+    if most < options.max_connections {
+        tracing::warn!(files, connections = most, "fewer connections than configured, because no more files can be open");
+    }
+    ServeOptions { max_connections: options.max_connections.min(most), ..options.clone() }
 }
 
 /// Looks after the PostgreSQL inside the process, if there is one, for as long as the server runs.
