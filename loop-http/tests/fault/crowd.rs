@@ -1,0 +1,240 @@
+//! More connections than there is room for, most of them slow.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::{
+    account::Told,
+    load::{Write, Writer},
+    postgres::{Postgres, until},
+    process::Process,
+    wire::{Wire, head},
+};
+
+/// Far more than a good client ever waits here, and less than any limit that slow ones are held to.
+const RESPONSIVE: Duration = Duration::from_secs(5);
+
+fn address(server: &Process) -> SocketAddr {
+    // Both ends of thousands of connections: the server raises its own limit.
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    server.address.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_thousand_connections_at_once_are_answered() {
+    const CONNECTIONS: usize = 1000;
+    const ROUNDS: usize = 3;
+    let postgres = Postgres::start();
+    let server = postgres.serve(&[]);
+    let address = address(&server);
+    let started = Instant::now();
+    let mut wires = join_all((0..CONNECTIONS).map(|_| Wire::connect(address))).await;
+    let (mut created, mut refused) = (0, 0);
+    for _ in 0..ROUNDS {
+        let ask = async |wire: &mut Wire| {
+            let body = json!({ "title": "one of a thousand" }).to_string();
+            let headers = [("Content-Type", "application/json"), ("Content-Length", &body.len().to_string())];
+            wire.send(head("POST", "/api/v1/issues", Some(&postgres.key), &headers) + &body).await.unwrap();
+            wire.answer().await.unwrap().status
+        };
+        for status in join_all(wires.iter_mut().map(ask)).await {
+            match status {
+                201 => created += 1,
+                503 => refused += 1,
+                other => panic!("{other}"),
+            }
+        }
+    }
+    let stored: usize = postgres.query("SELECT count(*) FROM issues").await[0].parse().unwrap();
+    println!(
+        "fault: {CONNECTIONS} connections at once, {ROUNDS} times: {created} created, {refused} refused, {stored} stored, in {:.1?}",
+        started.elapsed()
+    );
+    assert_eq!(created + refused, CONNECTIONS * ROUNDS);
+    assert!((created..=created + refused).contains(&stored));
+}
+
+/// In which way a connection keeps the server waiting.
+#[derive(Clone, Copy)]
+enum Slow {
+    Silent,
+    Head,
+    Body,
+    Idle,
+    /// It does not read the answers that it asks for.
+    Deaf,
+}
+
+#[derive(Default)]
+struct Crowd {
+    open: AtomicUsize,
+    most: AtomicUsize,
+    made: AtomicUsize,
+}
+
+impl Slow {
+    /// Every way in turn. Those that do not read are few, because they begin with a lot of requests.
+    fn new(number: usize) -> Self {
+        match number % 4 {
+            _ if number.is_multiple_of(250) => Self::Deaf,
+            0 => Self::Silent,
+            1 => Self::Head,
+            2 => Self::Body,
+            _ => Self::Idle,
+        }
+    }
+
+    /// Connects, and is slow until the server ends it; then does so again.
+    async fn attack(self, address: SocketAddr, crowd: Arc<Crowd>) {
+        loop {
+            let socket = TcpSocket::new_v4().unwrap();
+            if let Self::Deaf = self {
+                socket.set_recv_buffer_size(4096).unwrap();
+            }
+            if let Ok(mut stream) = socket.connect(address).await {
+                let open = crowd.open.fetch_add(1, Ordering::SeqCst) + 1;
+                crowd.most.fetch_max(open, Ordering::SeqCst);
+                crowd.made.fetch_add(1, Ordering::SeqCst);
+                let _ = self.dawdle(&mut stream).await;
+                crowd.open.fetch_sub(1, Ordering::SeqCst);
+            }
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+    }
+
+    async fn dawdle(self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let first = match self {
+            Self::Silent => String::new(),
+            Self::Head => "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".to_owned(),
+            Self::Body => head("POST", "/webhooks/github", None, &[("Content-Length", "1000000")]),
+            Self::Idle => head("GET", "/health", None, &[]),
+            Self::Deaf => head("GET", "/health", None, &[]).repeat(800),
+        };
+        stream.write_all(first.as_bytes()).await?;
+        if let Self::Deaf = self {
+            stream.writable().await?;
+            return std::future::pending().await;
+        }
+        let (mut reader, mut writer) = stream.split();
+        let reading = async {
+            let mut buffer = [0; 1024];
+            while reader.read(&mut buffer).await? > 0 {}
+            Ok(())
+        };
+        let dribbling = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                if let Self::Head | Self::Body = self {
+                    writer.write_all(b"x").await?;
+                }
+            }
+        };
+        tokio::select! {
+            ended = reading => ended,
+            ended = dribbling => ended,
+        }
+    }
+}
+
+/// What a good client meets meanwhile: it writes on new connections and on one that it keeps.
+async fn good_client(server: &Process, key: &str, rounds: usize) -> Duration {
+    let address = server.address.parse().unwrap();
+    let mut kept = Wire::connect(address).await;
+    let mut slowest = Duration::ZERO;
+    for round in 0..rounds {
+        let asked = Instant::now();
+        let mut new = Wire::connect(address).await;
+        for wire in [&mut kept, &mut new] {
+            let body = json!({ "title": format!("in a crowd {round}") }).to_string();
+            let headers = [("Content-Type", "application/json"), ("Content-Length", &body.len().to_string())];
+            wire.send(head("POST", "/api/v1/issues", Some(key), &headers) + &body).await.unwrap();
+            assert_eq!(wire.answer().await.unwrap().status, 201);
+        }
+        slowest = slowest.max(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    slowest
+}
+
+async fn crowded(room: usize) {
+    const SLOW: usize = 10_000;
+    const ROUNDS: usize = 80;
+    let postgres = Postgres::start();
+    let server = postgres.serve(&[("LOOP_MAX_CONNECTIONS", &room.to_string()), ("LOOP_LOG", "warn,loop_http::commands=info")]);
+    let (address, crowd) = (address(&server), Arc::new(Crowd::default()));
+    let attackers: Vec<_> =
+        (0..SLOW).map(|number| tokio::spawn(Slow::new(number).attack(address, Arc::clone(&crowd)))).collect();
+    let began = Instant::now();
+    until("the crowd is there", Duration::from_secs(60), async || crowd.made.load(Ordering::SeqCst) >= SLOW).await;
+    let gathered = began.elapsed();
+    let slowest = good_client(&server, &postgres.key, ROUNDS).await;
+    for attacker in attackers {
+        attacker.abort();
+    }
+    println!(
+        "fault: {SLOW} slow connections where there is room for {room}: at most {} open, {} made, gathered in {gathered:.1?}; \
+         {} writes of a good client meanwhile, all done, the slowest pair in {slowest:.2?}",
+        crowd.most.load(Ordering::SeqCst),
+        crowd.made.load(Ordering::SeqCst),
+        2 * ROUNDS
+    );
+    assert!(slowest < RESPONSIVE);
+    assert_eq!(postgres.query("SELECT count(*) FROM issues").await, [(2 * ROUNDS).to_string()]);
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a PostgreSQL server"]
+async fn more_slow_connections_than_there_is_room_for_keep_nobody_out() {
+    crowded(4096).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a PostgreSQL server"]
+async fn ten_thousand_slow_connections_that_have_room_slow_nobody_down() {
+    crowded(12_000).await;
+}
+
+/// Large bodies that never end fill the room that there is for them. Deliveries of the usual size need none of it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a PostgreSQL server"]
+async fn bodies_that_never_end_are_in_no_delivery_s_way() {
+    let postgres = Postgres::start();
+    let server = postgres.serve(&[]);
+    let address = address(&server);
+    let begin = async || {
+        let mut wire = Wire::connect(address).await;
+        wire.send(head("POST", "/webhooks/github", None, &[("Content-Length", "5000000")]) + &"x".repeat(4_900_000)).await.unwrap();
+        wire
+    };
+    // So many fill 256 MiB.
+    let mut wires = Vec::new();
+    for _ in 0..60 {
+        wires.push(begin().await);
+    }
+    let writer = Writer::new(&server.address, &postgres.key);
+    let large = head("POST", "/webhooks/github", None, &[("Content-Length", "1000000")]) + &"x".repeat(999_999);
+    let mut refused = Wire::connect(address).await;
+    refused.send(large).await.unwrap();
+    assert_eq!(refused.answer().await.unwrap().status, 503);
+    let started = Instant::now();
+    for number in 0..50 {
+        assert!(matches!(writer.write(Write::Webhook(number)).await, Told::Done(_)));
+    }
+    println!("fault: 60 bodies of 5 MB that never end: 50 deliveries meanwhile, all done, in {:.2?}", started.elapsed());
+    drop(wires);
+}
