@@ -22,8 +22,8 @@ async fn killed(rounds: u32) {
     let (mut acknowledged, mut tried, mut opening) = (BTreeSet::new(), 0, Duration::ZERO);
     let mut server = Process::serve(&variables, dir.path());
     for round in 0..rounds {
-        let mut load = Load::start_from(tried, "kill -9 of the embedded database", 8, Writer::new(&server.address, &key));
-        load.acknowledges(25).await;
+        let mut load = Load::start_from(tried, "kill -9 of the embedded database", 4, Writer::new(&server.address, &key));
+        load.acknowledges(20).await;
         assert_eq!(server.kill().status.code(), None);
         let killed = Instant::now();
         server = Process::serve(&variables, dir.path());
@@ -33,17 +33,12 @@ async fn killed(rounds: u32) {
         account.check_answers();
         tried += account.tried();
         acknowledged.extend(account.ids());
-        // All of them now and then, and those of this round each time.
-        if round % 10 == 9 || round + 1 == rounds {
-            let stored = stored(&writer).await;
-            let lost: Vec<_> = acknowledged.difference(&stored).collect();
-            assert!(lost.is_empty(), "lost in or before round {round}: {lost:?}");
-        } else {
-            for id in account.ids() {
-                let found = [writer.get(&format!("/api/v1/issues/{id}")).await.0, writer.get(&format!("/api/v1/signals/{id}")).await.0];
-                assert!(found.contains(&200), "lost in round {round}: {id}");
-            }
-        }
+        // All of it now and then, and what is newest each time.
+        let whole = round % 10 == 9 || round + 1 == rounds;
+        let stored = stored(&writer, if whole { usize::MAX } else { 1 }).await;
+        let mut missing = if whole { acknowledged.difference(&stored).cloned().collect() } else { Vec::new() };
+        missing.extend(account.ids().filter(|id| !stored.contains(id)));
+        assert!(missing.is_empty(), "lost in or before round {round}: {missing:?}");
     }
     println!(
         "fault: kill -9 of the embedded database: {rounds} kills in {:.1?}; {tried} writes tried, {} issues and signals acknowledged, 0 lost; \
@@ -55,13 +50,13 @@ async fn killed(rounds: u32) {
     assert_eq!(server.stop().status.code(), Some(0));
 }
 
-/// The ids of everything there is. No signal is without its issue.
-async fn stored(writer: &Writer) -> BTreeSet<String> {
+/// The ids of everything on the first pages, which are the newest. No signal is without its issue.
+async fn stored(writer: &Writer, pages: usize) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     let mut issues_of_signals = Vec::new();
     for list in ["issues", "signals"] {
         let mut cursor = String::new();
-        loop {
+        for _ in 0..pages {
             let (status, page) = writer.get(&format!("/api/v1/{list}?limit=200{cursor}")).await;
             assert_eq!(status, 200, "{page}");
             for row in page["data"].as_array().unwrap() {
@@ -74,7 +69,9 @@ async fn stored(writer: &Writer) -> BTreeSet<String> {
             }
         }
     }
-    assert!(issues_of_signals.iter().all(|issue| ids.contains(issue)));
+    if pages == usize::MAX {
+        assert!(issues_of_signals.iter().all(|issue| ids.contains(issue)));
+    }
     ids
 }
 

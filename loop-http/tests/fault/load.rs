@@ -87,19 +87,20 @@ impl Writer {
                 let signals: Vec<Value> = (0..BATCH).map(|place| signal(format!("batch {number}.{place}"))).collect();
                 self.request("POST", "/api/v1/signals/batch").json(&json!({ "signals": signals }))
             }
-            Write::Webhook(number) => self.webhook(number),
+            Write::Webhook(number) => self.webhook(number, ""),
         };
-        match request.send().await {
-            Ok(answer) => told(answer).await,
-            Err(error) if error.is_timeout() => Told::Wrong(format!("{write:?} hangs")),
-            Err(_) => Told::Nothing,
-        }
+        send(request).await
     }
 
-    fn webhook(&self, number: usize) -> RequestBuilder {
+    /// Delivers a webhook whose issue has this text.
+    pub(crate) async fn deliver(&self, number: usize, text: &str) -> Told {
+        send(self.webhook(number, text)).await
+    }
+
+    fn webhook(&self, number: usize, text: &str) -> RequestBuilder {
         let body = json!({
             "action": "opened",
-            "issue": { "number": number, "title": format!("webhook {number}") },
+            "issue": { "number": number, "title": format!("webhook {number}"), "body": text },
             "repository": { "full_name": format!("faults/{number}") },
             "sender": { "login": "faults" },
         });
@@ -112,6 +113,14 @@ impl Writer {
             .header("x-github-delivery", format!("delivery-{number}"))
             .header("x-hub-signature-256", format!("sha256={}", hex::encode(mac.finalize().into_bytes())))
             .body(body)
+    }
+}
+
+async fn send(request: RequestBuilder) -> Told {
+    match request.send().await {
+        Ok(answer) => told(answer).await,
+        Err(error) if error.is_timeout() => Told::Wrong(format!("no answer within {HANGS:?}")),
+        Err(_) => Told::Nothing,
     }
 }
 
