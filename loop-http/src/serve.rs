@@ -3,7 +3,7 @@
 use std::{io, iter, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use http::Request;
+use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -20,8 +20,8 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::connections::{Connection, Connections};
 
-/// How long a connection that has not said anything yet may still begin to, once the server is told to stop: what was sent to it before
-/// may be on its way.
+/// How long requests are still begun once the server is told to stop, since they may be on their way: each answer says that it is the last
+/// one of its connection. After that, what is idle is closed.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// The limits of the server.
@@ -55,8 +55,8 @@ impl Default for ServeOptions {
     }
 }
 
-/// Serves `router` until `stop` is ready: then no more connections are accepted, requests under way are finished, and idle connections
-/// are closed. Answers whether all requests were finished in time.
+/// Serves `router` until `stop` is ready: then no more connections are accepted, requests under way or on their way are finished, and idle
+/// connections are closed. Answers whether all requests were finished in time.
 pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions, stop: impl Future<Output = ()>) -> bool {
     let connections = Connections::new(options.max_connections);
     let graceful = GracefulShutdown::new();
@@ -82,6 +82,9 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
             server.spawn(stream, peer, connections.place().await, graceful.watcher());
         }
         drop((serving, server));
+        if graceful.count() > 0 {
+            tokio::time::sleep(LAST_WORD).await;
+        }
         graceful.shutdown().await;
     };
     tokio::time::timeout(options.drain_timeout, finishing).await.is_ok()
@@ -126,11 +129,20 @@ impl Server {
         }
         let (builder, first_byte, write_timeout) = (Arc::clone(&self.builder), self.options.header_timeout, self.options.write_timeout);
         let (router, mut stopped, connection) = (self.router.clone(), self.stopped.clone(), Arc::new(connection));
-        let place = Arc::clone(&connection);
+        let (place, is_last) = (Arc::clone(&connection), self.stopped.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            Arc::clone(&connection).serve(router.clone(), request)
+            // HTTP/2 has another way to say it, which hyper knows.
+            let one_by_one = request.version() < Version::HTTP_2;
+            let (answer, is_last) = (Arc::clone(&connection).serve(router.clone(), request), is_last.clone());
+            async move {
+                let mut answer = answer.await?;
+                if one_by_one && is_last.has_changed().is_err() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, io::Error>(answer)
+            }
         });
         let served = async move {
             // There is nothing to wait for in a connection that has not said anything yet.

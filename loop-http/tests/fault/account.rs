@@ -19,6 +19,8 @@ pub(crate) enum Told {
     Refused,
     /// Nothing: the connection broke off.
     Nothing,
+    /// Nothing, because there was nobody to be asked.
+    Away,
     /// What it must never be told.
     Wrong(String),
 }
@@ -30,6 +32,7 @@ pub(crate) struct Account {
     pub(crate) done: Vec<Done>,
     pub(crate) refused: Vec<Write>,
     pub(crate) unanswered: Vec<Write>,
+    unsent: usize,
     wrong: Vec<String>,
     pub(crate) slowest: Duration,
     notes: String,
@@ -53,6 +56,7 @@ impl Account {
             Told::Done(ids) => self.done.push(Done { at: Instant::now(), write, ids }),
             Told::Refused => self.refused.push(write),
             Told::Nothing => self.unanswered.push(write),
+            Told::Away => self.unsent += 1,
             Told::Wrong(what) => self.wrong.push(what),
         }
     }
@@ -61,6 +65,7 @@ impl Account {
         self.done.extend(other.done);
         self.refused.extend(other.refused);
         self.unanswered.extend(other.unanswered);
+        self.unsent += other.unsent;
         self.wrong.extend(other.wrong);
         self.slowest = self.slowest.max(other.slowest);
     }
@@ -81,7 +86,7 @@ impl Account {
     }
 
     pub(crate) fn tried(&self) -> usize {
-        self.done.len() + self.refused.len() + self.unanswered.len()
+        self.done.len() + self.refused.len() + self.unanswered.len() + self.unsent
     }
 
     /// That nobody was told what must never be told.
@@ -90,9 +95,8 @@ impl Account {
     }
 
     /// Holds it against the database: nothing acknowledged is missing, nothing is there twice or half-made, and nobody was told what is wrong.
-    /// Then delivers every webhook of unknown outcome again, which must end in one issue each. Prints the sums, and answers how many writes
-    /// were stored that nobody was told of.
-    pub(crate) async fn settle(&self, url: &str, writer: &Writer) -> usize {
+    /// Then delivers every webhook of unknown outcome again, which must end in one issue each. Prints the sums.
+    pub(crate) async fn settle(&self, url: &str, writer: &Writer) {
         self.check_answers();
         let stored: BTreeSet<String> = query(url, "SELECT id FROM issues UNION ALL SELECT id FROM signals").await.into_iter().collect();
         let lost: Vec<_> = self.done.iter().filter(|done| !done.ids.iter().all(|id| stored.contains(id))).map(|done| done.write).collect();
@@ -102,7 +106,7 @@ impl Account {
         println!(
             "fault: {}: {} tried, {} acknowledged, {} lost; {} refused, {} unanswered, {came_through} of them stored; slowest {:.1?}{}",
             self.name,
-            self.tried(),
+            self.tried() - self.unsent,
             self.done.len(),
             lost.len(),
             self.refused.len(),
@@ -125,7 +129,6 @@ impl Account {
         let whole = self::written(url).await;
         assert!(again.iter().all(|write| whole.contains(write)));
         consistent(url).await;
-        came_through
     }
 }
 

@@ -176,10 +176,9 @@ async fn crowded(room: usize) {
     let postgres = Postgres::start();
     let server = postgres.serve(&[("LOOP_MAX_CONNECTIONS", &room.to_string()), ("LOOP_LOG", "warn,loop_http::commands=info")]);
     let (address, crowd) = (address(&server), Arc::new(Crowd::default()));
-    let attackers: Vec<_> =
-        (0..SLOW).map(|number| tokio::spawn(Slow::new(number).attack(address, Arc::clone(&crowd)))).collect();
+    let attackers: Vec<_> = (0..SLOW).map(|number| tokio::spawn(Slow::new(number).attack(address, Arc::clone(&crowd)))).collect();
     let began = Instant::now();
-    until("the crowd is there", Duration::from_secs(60), async || crowd.made.load(Ordering::SeqCst) >= SLOW).await;
+    until("the crowd is there", Duration::from_mins(1), async || crowd.made.load(Ordering::SeqCst) >= SLOW).await;
     let gathered = began.elapsed();
     let slowest = good_client(&server, &postgres.key, ROUNDS).await;
     for attacker in attackers {

@@ -59,9 +59,9 @@ async fn a_full_disk_under_the_tables_refuses_writes_until_there_is_room() {
     load.acknowledges(100).await;
     // What is left of it goes at once, and then some more goes as the tables grow.
     let filler = place.join("filler");
-    let fill = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output().unwrap();
-    assert!(!fill.status.success());
-    let full = Instant::now();
+    let filled = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output().unwrap();
+    assert!(!filled.status.success());
+    let since = Instant::now();
     until("writes are refused", Duration::from_secs(30), async || load.refused() >= 100).await;
     for path in ["/api/v1/issues", "/api/v1/signals", "/health", "/ready"] {
         assert_eq!(load.writer.get(path).await.0, 200, "{path}");
@@ -73,7 +73,7 @@ async fn a_full_disk_under_the_tables_refuses_writes_until_there_is_room() {
     let mut account = load.stop().await;
     account.add_note(format!(
         "100 refused within {:.2?}; written to again {:.2?} after there was room",
-        mended.duration_since(full),
+        mended.duration_since(since),
         account.first_after(mended)
     ));
     assert!(account.unanswered.is_empty());

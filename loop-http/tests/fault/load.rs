@@ -120,6 +120,7 @@ async fn send(request: RequestBuilder) -> Told {
     match request.send().await {
         Ok(answer) => told(answer).await,
         Err(error) if error.is_timeout() => Told::Wrong(format!("no answer within {HANGS:?}")),
+        Err(error) if error.is_connect() => Told::Away,
         Err(_) => Told::Nothing,
     }
 }
