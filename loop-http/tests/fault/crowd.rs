@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,8 +12,9 @@ use std::{
 
 use futures_util::future::{join_all, select_all};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::{TcpSocket, TcpStream},
 };
 
@@ -20,12 +22,12 @@ use crate::{
     account::Told,
     load::Writer,
     postgres::{Postgres, until},
-    process::Process,
+    process::{Process, configured},
     wire::{Wire, head},
 };
 
-/// Far more than a good client ever waits here, and less than any limit that slow ones are held to.
-const RESPONSIVE: Duration = Duration::from_secs(5);
+/// Far more than a good client ever waits here, and less than the 15 seconds after which slow ones go by themselves.
+const RESPONSIVE: Duration = Duration::from_secs(10);
 
 fn address(server: &Process) -> SocketAddr {
     // Both ends of thousands of connections: the server raises its own limit.
@@ -87,10 +89,11 @@ struct Crowd {
 }
 
 impl Slow {
-    /// Every way in turn. Those that do not read are few, because they begin with a lot of requests.
+    /// Every way in turn. Those that do not read are few, and do not come again: they begin with a lot of requests, which is another kind
+    /// of attack.
     fn new(number: usize) -> Self {
         match number % 4 {
-            _ if number.is_multiple_of(250) => Self::Deaf,
+            _ if number.is_multiple_of(2500) => Self::Deaf,
             0 => Self::Silent,
             1 => Self::Head,
             2 => Self::Body,
@@ -112,6 +115,9 @@ impl Slow {
                 let _ = self.dawdle(&mut stream).await;
                 crowd.open.fetch_sub(1, Ordering::SeqCst);
             }
+            if let Self::Deaf = self {
+                return;
+            }
             tokio::time::sleep(Duration::from_secs(3)).await;
         }
     }
@@ -122,12 +128,11 @@ impl Slow {
             Self::Head => "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".to_owned(),
             Self::Body => head("POST", "/webhooks/github", None, &[("Content-Length", "1000000")]),
             Self::Idle => head("GET", "/health", None, &[]),
-            Self::Deaf => head("GET", "/health", None, &[]).repeat(800),
+            Self::Deaf => head("GET", "/health", None, &[]).repeat(400),
         };
         stream.write_all(first.as_bytes()).await?;
         if let Self::Deaf = self {
-            stream.writable().await?;
-            return std::future::pending().await;
+            return stream.ready(Interest::ERROR).await.map(drop);
         }
         let (mut reader, mut writer) = stream.split();
         let reading = async {
@@ -206,6 +211,29 @@ async fn more_slow_connections_than_there_is_room_for_keep_nobody_out() {
 #[ignore = "needs a PostgreSQL server"]
 async fn ten_thousand_slow_connections_that_have_room_slow_nobody_down() {
     crowded(12_000).await;
+}
+
+/// Where fewer files can be open than connections are allowed, those that cannot be accepted make no room either: so fewer are allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_connections_that_take_all_files_keep_nobody_out() {
+    let dir = TempDir::new().unwrap();
+    let variables = [("DATABASE_URL", "postgres://u@127.0.0.1:1/d?sslmode=disable"), ("LOOP_LOG", "info,loop_http::layers=warn")];
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 400 && exec \"$0\"", env!("CARGO_BIN_EXE_loop-http")]);
+    let server = Process::spawn(configured(shell, &variables), dir.path());
+    let (address, crowd) = (address(&server), Arc::new(Crowd::default()));
+    let attackers: Vec<_> = (1..=1000).map(|number| tokio::spawn(Slow::new(number).attack(address, Arc::clone(&crowd)))).collect();
+    until("the crowd is there", Duration::from_mins(1), async || crowd.made.load(Ordering::SeqCst) >= 1000).await;
+    for _ in 0..20 {
+        let mut wire = Wire::connect(address).await;
+        wire.send(head("GET", "/health", None, &[])).await.unwrap();
+        assert_eq!(wire.answer().await.unwrap().status, 200);
+    }
+    for attacker in attackers {
+        attacker.abort();
+    }
+    let log = server.stop().stderr;
+    assert!(log.contains("fewer connections than configured") && !log.contains("accepting a connection"), "{log}");
 }
 
 /// Large bodies that never end fill the room that there is for them. Deliveries of the usual size need none of it.

@@ -109,12 +109,11 @@ async fn a_database_that_turns_read_only_is_read() {
 #[ignore = "needs a PostgreSQL server"]
 async fn a_standby_is_read_until_it_is_promoted() {
     let primary = Postgres::start();
-    let writer = Writer::new(&primary.serve(&[]).address, &primary.key);
     let mut standby = primary.server.standby();
     standby.start(&["hot_standby=on"]);
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", standby.port());
     let server = primary.serve(&[("DATABASE_URL", &url)]);
-    writer.turn_to(&server.address);
+    let writer = Writer::new(&server.address, &primary.key);
     assert_eq!(writer.get("/api/v1/issues").await.0, 200);
     for number in 0..4 {
         assert!(matches!(writer.write(Write::new(number)).await, Told::Refused));

@@ -59,8 +59,8 @@ async fn a_full_disk_under_the_tables_refuses_writes_until_there_is_room() {
     load.acknowledges(100).await;
     // What is left of it goes at once, and then some more goes as the tables grow.
     let filler = place.join("filler");
-    let filled = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output().unwrap();
-    assert!(!filled.status.success());
+    let output = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output().unwrap();
+    assert!(!output.status.success());
     let since = Instant::now();
     until("writes are refused", Duration::from_secs(30), async || load.refused() >= 100).await;
     for path in ["/api/v1/issues", "/api/v1/signals", "/health", "/ready"] {
