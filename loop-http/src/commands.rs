@@ -87,7 +87,7 @@ async fn open_embedded(_: &Config) -> anyhow::Result<Opened> {
 }
 
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
-    let limits = within_open_files(&config.serve);
+    let limits = within_open_files(config);
     let opened = open(config).await?;
     let address = SocketAddr::new(config.host, config.port);
     let listener = listen(address).with_context(|| format!("listening on {}:{}", config.host, config.port))?;
@@ -137,22 +137,23 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// The limits, with no more connections than files can be open: those that no file is left for could not make room for others.
-fn within_open_files(options: &ServeOptions) -> ServeOptions {
-    /// For connections to the database and everything else.
-    const OTHERS: u64 = 256;
+fn within_open_files(config: &Config) -> ServeOptions {
+    let wanted = config.serve.max_connections;
     // Shells and service managers often allow fewer files than the system would.
     let files = match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => files,
+        Ok(files) => usize::try_from(files).unwrap_or(usize::MAX),
         Err(error) => {
             tracing::debug!(%error, "raising the limit of open files");
-            return options.clone();
+            return config.serve.clone();
         }
     };
-    let most = usize::try_from(files - OTHERS.min(files / 2)).unwrap_or(usize::MAX);
-    if most < options.max_connections {
+    // The connections to the database, and everything else.
+    let others = 200 + config.database.pool_size.unwrap_or_default();
+    let most = files - others.min(files / 2);
+    if most < wanted {
         tracing::warn!(files, connections = most, "fewer connections than configured, because no more files can be open");
     }
-    ServeOptions { max_connections: options.max_connections.min(most), ..options.clone() }
+    ServeOptions { max_connections: wanted.min(most), ..config.serve.clone() }
 }
 
 /// Looks after the PostgreSQL inside the process, if there is one, for as long as the server runs.

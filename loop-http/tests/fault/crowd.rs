@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::{TcpSocket, TcpStream},
+    sync::Mutex,
 };
 
 use crate::{
@@ -29,6 +30,9 @@ use crate::{
 /// Far more than a good client ever waits here, and less than the 15 seconds after which slow ones go by themselves.
 const RESPONSIVE: Duration = Duration::from_secs(10);
 
+/// Held by every one of these tests: each takes all the processors there are, and two of them would measure each other.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 fn address(server: &Process) -> SocketAddr {
     // Both ends of thousands of connections: the server raises its own limit.
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
@@ -40,6 +44,7 @@ fn address(server: &Process) -> SocketAddr {
 async fn a_thousand_connections_at_once_are_answered() {
     const CONNECTIONS: usize = 1000;
     const ROUNDS: usize = 3;
+    let _alone = ALONE.lock().await;
     let postgres = Postgres::start();
     let server = postgres.serve(&[]);
     let address = address(&server);
@@ -178,6 +183,7 @@ async fn good_client(server: &Process, key: &str, rounds: usize) -> Duration {
 async fn crowded(room: usize) {
     const SLOW: usize = 10_000;
     const ROUNDS: usize = 80;
+    let _alone = ALONE.lock().await;
     let postgres = Postgres::start();
     let server = postgres.serve(&[("LOOP_MAX_CONNECTIONS", &room.to_string()), ("LOOP_LOG", "warn,loop_http::commands=info")]);
     let (address, crowd) = (address(&server), Arc::new(Crowd::default()));
@@ -216,6 +222,7 @@ async fn ten_thousand_slow_connections_that_have_room_slow_nobody_down() {
 /// Where fewer files can be open than connections are allowed, those that cannot be accepted make no room either: so fewer are allowed.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_connections_that_take_all_files_keep_nobody_out() {
+    let _alone = ALONE.lock().await;
     let dir = TempDir::new().unwrap();
     let variables = [("DATABASE_URL", "postgres://u@127.0.0.1:1/d?sslmode=disable"), ("LOOP_LOG", "info,loop_http::layers=warn")];
     let mut shell = Command::new("sh");
@@ -240,6 +247,7 @@ async fn slow_connections_that_take_all_files_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a PostgreSQL server"]
 async fn bodies_that_never_end_are_in_no_delivery_s_way() {
+    let _alone = ALONE.lock().await;
     let postgres = Postgres::start();
     let server = postgres.serve(&[]);
     let address = address(&server);
