@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -160,24 +161,46 @@ impl Slow {
     }
 }
 
-/// What a good client meets meanwhile: it writes on new connections and on one that it keeps.
-async fn good_client(server: &Process, key: &str, rounds: usize) -> Duration {
-    let address = server.address.parse().unwrap();
-    let mut kept = Wire::connect(address).await;
-    let mut slowest = Duration::ZERO;
-    for round in 0..rounds {
-        let asked = Instant::now();
-        let mut new = Wire::connect(address).await;
-        for wire in [&mut kept, &mut new] {
-            let body = json!({ "title": format!("in a crowd {round}") }).to_string();
-            let headers = [("Content-Type", "application/json"), ("Content-Length", &body.len().to_string())];
-            wire.send(head("POST", "/api/v1/issues", Some(key), &headers) + &body).await.unwrap();
-            assert_eq!(wire.answer().await.unwrap().status, 201);
+/// What a good client met.
+#[derive(Default)]
+struct Met {
+    done: usize,
+    slowest: Duration,
+    /// How often the connection that it keeps was closed while it was idle, which any client has to be prepared for.
+    closed: usize,
+}
+
+/// A good client writes, each time on a new connection, and on one that it keeps. It has a thread of its own, as it would have a machine of
+/// its own: among the tasks of a crowd, it would be slow itself.
+fn good_client(address: SocketAddr, key: String, rounds: usize) -> thread::JoinHandle<Met> {
+    let write = async move |wire: &mut Wire| {
+        let body = json!({ "title": "in a crowd" }).to_string();
+        let headers = [("Content-Type", "application/json"), ("Content-Length", &body.len().to_string())];
+        wire.send(head("POST", "/api/v1/issues", Some(&key), &headers) + &body).await?;
+        wire.answer().await.map(|answer| assert_eq!(answer.status, 201))
+    };
+    let client = async move {
+        let (mut met, mut kept) = (Met::default(), None);
+        for _ in 0..rounds {
+            let asked = Instant::now();
+            write(&mut Wire::connect(address).await).await.unwrap();
+            met.slowest = met.slowest.max(asked.elapsed());
+            met.done += 1;
+            let mut wire = match kept.take() {
+                Some(wire) => wire,
+                None => Wire::connect(address).await,
+            };
+            if write(&mut wire).await.is_ok() {
+                met.done += 1;
+                kept = Some(wire);
+            } else {
+                met.closed += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        slowest = slowest.max(asked.elapsed());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    slowest
+        met
+    };
+    thread::spawn(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(client))
 }
 
 async fn crowded(room: usize) {
@@ -191,19 +214,21 @@ async fn crowded(room: usize) {
     let began = Instant::now();
     until("the crowd is there", Duration::from_mins(1), async || crowd.made.load(Ordering::SeqCst) >= SLOW).await;
     let gathered = began.elapsed();
-    let slowest = good_client(&server, &postgres.key, ROUNDS).await;
+    let client = good_client(address, postgres.key.clone(), ROUNDS);
+    until("the good client is done", Duration::from_mins(2), async || client.is_finished()).await;
+    let Met { done, slowest, closed } = client.join().unwrap();
     for attacker in attackers {
         attacker.abort();
     }
     println!(
         "fault: {SLOW} slow connections where there is room for {room}: at most {} open, {} made, gathered in {gathered:.1?}; \
-         {} writes of a good client meanwhile, all done, the slowest pair in {slowest:.2?}",
+         {done} writes of a good client meanwhile, on a new connection within {slowest:.2?}; its other one was closed {closed} times",
         crowd.most.load(Ordering::SeqCst),
         crowd.made.load(Ordering::SeqCst),
-        2 * ROUNDS
     );
     assert!(slowest < RESPONSIVE);
-    assert_eq!(postgres.query("SELECT count(*) FROM issues").await, [(2 * ROUNDS).to_string()]);
+    // What it was not told of was not done.
+    assert_eq!(postgres.query("SELECT count(*) FROM issues").await, [done.to_string()]);
     assert_eq!(server.stop().status.code(), Some(0));
 }
 

@@ -216,6 +216,27 @@ async fn a_stop_finishes_what_is_under_way_and_closes_the_rest() {
 }
 
 #[tokio::test]
+async fn a_stop_answers_whom_the_system_had_accepted() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        let mut wire = Wire::connect(address).await;
+        wire.send(head("GET", "/health", None, &[])).await.unwrap();
+        waiting.push(wire);
+    }
+    let router = loop_http::router(state(&no_database()), &RouterOptions::default());
+    assert!(loop_http::serve(listener, router, &ServeOptions::default(), std::future::ready(())).await);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    for mut wire in waiting {
+        let answer = wire.answer().await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.to_ascii_lowercase().contains("connection: close\r\n"), "{}", answer.head);
+        assert!(wire.is_closed_within(SOON).await);
+    }
+}
+
+#[tokio::test]
 async fn a_stop_does_not_wait_for_ever() {
     let server = server(ServeOptions { drain_timeout: SHORT, ..ServeOptions::default() }).await;
     let mut busy = Wire::connect(server.address).await;
