@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use futures_util::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
@@ -21,8 +21,6 @@ use tokio::{
 };
 
 use crate::{
-    account::Told,
-    load::Writer,
     postgres::{Postgres, until},
     process::{Process, configured},
     wire::{Wire, head},
@@ -266,41 +264,4 @@ async fn slow_connections_that_take_all_files_keep_nobody_out() {
     }
     let log = server.stop().stderr;
     assert!(log.contains("fewer connections than configured") && !log.contains("accepting a connection"), "{log}");
-}
-
-/// Large bodies that never end fill the room that there is for them. Deliveries of the usual size need none of it.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a PostgreSQL server"]
-async fn bodies_that_never_end_are_in_no_delivery_s_way() {
-    let _alone = ALONE.lock().await;
-    let postgres = Postgres::start();
-    let server = postgres.serve(&[]);
-    let address = address(&server);
-    // The first fill 256 MiB; what is left then, and is too little for one of them, the others fill.
-    let mut held = Vec::new();
-    for (count, length) in [(60, 4_900_000), (200, 100_000)] {
-        let body = "x".repeat(length - 1);
-        let begin = async |_| {
-            let mut wire = Wire::connect(address).await;
-            let _ = wire.send(head("POST", "/webhooks/github", None, &[("Content-Length", &length.to_string())]) + &body).await;
-            wire
-        };
-        let mut wires = join_all((0..count).map(begin)).await;
-        // Those that there is no room for are refused. The others are given up after 20 seconds, by when the next must have begun.
-        let mut answers: FuturesUnordered<_> = wires.iter_mut().map(Wire::answer).collect();
-        loop {
-            let answer = answers.next().await.unwrap_or_else(|| panic!("this machine is too slow to fill the room"));
-            if answer.unwrap().status == 503 {
-                break;
-            }
-        }
-        drop(answers);
-        held.push(wires);
-    }
-    let writer = Writer::new(&server.address, &postgres.key);
-    let (started, text) = (Instant::now(), "text ".repeat(12_000));
-    for number in 0..50 {
-        assert!(matches!(writer.deliver(number, &text).await, Told::Done(_)));
-    }
-    println!("fault: all room for large bodies taken: 50 deliveries of 60 KB meanwhile, all done, in {:.2?}", started.elapsed());
 }

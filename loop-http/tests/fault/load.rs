@@ -87,20 +87,15 @@ impl Writer {
                 let signals: Vec<Value> = (0..BATCH).map(|place| signal(format!("batch {number}.{place}"))).collect();
                 self.request("POST", "/api/v1/signals/batch").json(&json!({ "signals": signals }))
             }
-            Write::Webhook(number) => self.webhook(number, ""),
+            Write::Webhook(number) => self.webhook(number),
         };
         send(request).await
     }
 
-    /// Delivers a webhook whose issue has this text.
-    pub(crate) async fn deliver(&self, number: usize, text: &str) -> Told {
-        send(self.webhook(number, text)).await
-    }
-
-    fn webhook(&self, number: usize, text: &str) -> RequestBuilder {
+    fn webhook(&self, number: usize) -> RequestBuilder {
         let body = json!({
             "action": "opened",
-            "issue": { "number": number, "title": format!("webhook {number}"), "body": text },
+            "issue": { "number": number, "title": format!("webhook {number}") },
             "repository": { "full_name": format!("faults/{number}") },
             "sender": { "login": "faults" },
         });
