@@ -236,12 +236,12 @@ pub(crate) fn is_unavailable(error: &tokio_postgres::Error) -> bool {
         // No answer of the server's: the connection broke, unless the client itself could not encode or decode.
         return error.is_closed() || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     };
-    // Connection exceptions, lack of resources, a server going down or starting, transactions that were idle for too long, and statements
-    // cancelled by a timeout.
-    // 25006 is what a primary answers that has just become a standby.
+    // Connection exceptions, lack of resources such as room on the disk, a server going down or starting, transactions that were idle for too
+    // long, statements cancelled by a timeout, and a disk that does not do what it is told.
+    // 25006 is what a primary answers that has just become a standby, or that somebody has made read-only for a while.
     let code = db.code();
     ["08", "53", "57P0", "25P03"].iter().any(|class| code.code().starts_with(class))
-        || [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION].contains(code)
+        || [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::IO_ERROR].contains(code)
 }
 
 #[derive(Clone, Copy)]

@@ -1,10 +1,15 @@
 //! What the binary does.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use loop_core::{ApiKeyId, LoopStore, Name, NewApiKey, PageRequest, ProjectId, Role, Start, Timestamp};
-use loop_http::Config;
-use tokio::{net::TcpListener, signal};
+use loop_http::{Config, ServeOptions};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    signal,
+};
 
 use crate::example;
 
@@ -82,13 +87,10 @@ async fn open_embedded(_: &Config) -> anyhow::Result<Opened> {
 }
 
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
-    // Shells and service managers often allow fewer files, and so fewer connections, than the system would.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::debug!(%error, "raising the limit of open files");
-    }
+    let limits = within_open_files(config);
     let opened = open(config).await?;
-    let address = (config.host, config.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {}:{}", config.host, config.port))?;
+    let address = SocketAddr::new(config.host, config.port);
+    let listener = listen(address).with_context(|| format!("listening on {}:{}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let stop = told_to_stop()?;
     if opened.is_embedded() {
@@ -111,7 +113,7 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     tracing::info!(%address, "listening");
     let router = loop_http::router(config.state(opened.store.clone()), &config.router);
-    let served = loop_http::serve(listener, router, &config.serve, stop);
+    let served = loop_http::serve(listener, router, &limits, stop);
     #[cfg(feature = "embedded")]
     let finished = tokio::select! {
         finished = served => finished,
@@ -126,6 +128,37 @@ pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     opened.store.close();
     Ok(())
+}
+
+/// Listens, with room in the system's queue for a crowd that comes all at once, as clients do when they have lost their connections:
+/// whom there is no room for there waits a second, and then longer, before the next try.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As tokio and std do it: connections of a server before this one may still be about to end. Windows would let others listen, too.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
+}
+
+/// The limits, with no more connections than files can be open: those that no file is left for could not make room for others.
+fn within_open_files(config: &Config) -> ServeOptions {
+    let wanted = config.serve.max_connections;
+    // Shells and service managers often allow fewer files than the system would.
+    let files = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => usize::try_from(files).unwrap_or(usize::MAX),
+        Err(error) => {
+            tracing::debug!(%error, "raising the limit of open files");
+            return config.serve.clone();
+        }
+    };
+    // The connections to the database, and everything else.
+    let others = 200 + config.database.pool_size.unwrap_or_default();
+    let most = files - others.min(files / 2);
+    if most < wanted {
+        tracing::warn!(files, connections = most, "fewer connections than configured, because no more files can be open");
+    }
+    ServeOptions { max_connections: wanted.min(most), ..config.serve.clone() }
 }
 
 /// Looks after the PostgreSQL inside the process, if there is one, for as long as the server runs.
@@ -144,7 +177,7 @@ async fn maintain(opened: &Opened) -> std::convert::Infallible {
 }
 
 /// Prints what a newcomer needs: an admin key, the one time it is shown, and requests to paste.
-async fn first_start(config: &Config, store: &LoopStore, address: std::net::SocketAddr) -> anyhow::Result<()> {
+async fn first_start(config: &Config, store: &LoopStore, address: SocketAddr) -> anyhow::Result<()> {
     println!("Loop runs on its embedded database in {}", config.database.data_dir.display());
     if store.api_keys().list(&PageRequest::first()).await?.data.is_empty() {
         let new = NewApiKey { name: "first admin".parse()?, role: Role::Admin, project_id: None, expires_at: None };

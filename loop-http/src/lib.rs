@@ -6,6 +6,7 @@
 
 mod auth;
 pub mod config;
+mod connections;
 mod error;
 mod extract;
 mod fields;

@@ -1,18 +1,28 @@
 //! Serving on hyper, with the limits a server on the open network needs.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, iter, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Extension, Router, extract::ConnectInfo};
+use axum::{Router, body::Body, extract::ConnectInfo};
+use http::{HeaderValue, Request, Version, header};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 use tokio_io_timeout::TimeoutStream;
+
+use crate::connections::{Connection, Connections};
+
+/// How long requests are still begun once the server is told to stop, since they may be on their way: each answer says that it is the last
+/// one of its connection. After that, what is idle is closed.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// The limits of the server.
 #[derive(Debug, Clone)]
@@ -21,7 +31,9 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer that is ready for it.
     pub write_timeout: Duration,
-    /// How many connections are served at once. More wait to be accepted.
+    /// How many connections are served at once. Where one more comes, the one makes room that has kept the server waiting longest: for a
+    /// request, for the rest of one, or for its answer to be read. While the server is at work on a request of every one, more wait to be
+    /// accepted.
     pub max_connections: usize,
     /// How long requests under way have to finish once the server is told to stop.
     pub drain_timeout: Duration,
@@ -43,47 +55,100 @@ impl Default for ServeOptions {
     }
 }
 
-/// Serves `router` until `stop` is ready: then no more connections are accepted, requests under way are finished, and idle connections
-/// are closed. Answers whether all requests were finished in time.
+/// Serves `router` until `stop` is ready: then no more connections are accepted, requests under way or on their way are finished, and idle
+/// connections are closed. Answers whether all requests were finished in time.
 pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions, stop: impl Future<Output = ()>) -> bool {
-    let builder = Arc::new(builder(options));
+    let connections = Connections::new(options.max_connections);
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(options.max_connections));
     // Dropped when no more connections are to be served.
     let (serving, stopped) = watch::channel(());
-    tokio::pin!(stop);
+    let server = Server { router, builder: Arc::new(builder(options)), options: options.clone(), stopped };
+    let mut accepted = None;
+    let accepting = async {
+        loop {
+            accepted = Some(accept(&listener).await);
+            let place = connections.place().await;
+            if let Some((stream, peer)) = accepted.take() {
+                server.spawn(stream, peer, place, graceful.watcher());
+            }
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = accepting => {}
+    }
+    let finishing = async {
+        for (stream, peer) in accepted.into_iter().chain(backlog(listener)) {
+            server.spawn(stream, peer, connections.place().await, graceful.watcher());
+        }
+        drop((serving, server));
+        if graceful.count() > 0 {
+            tokio::time::sleep(LAST_WORD).await;
+        }
+        graceful.shutdown().await;
+    };
+    tokio::time::timeout(options.drain_timeout, finishing).await.is_ok()
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
-        let slot = tokio::select! {
-            slot = Arc::clone(&slots).acquire_owned() => slot,
-            () = &mut stop => break,
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
             Err(error) => {
                 // Most often there are no more file descriptors, which takes a moment to change.
                 tracing::warn!(%error, "accepting a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
+        }
+    }
+}
+
+/// The connections that the system has accepted for a listener that is closed now: for their clients they are as good as all others.
+fn backlog(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || -> io::Result<_> {
+        let (stream, peer) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok((TcpStream::from_std(stream)?, peer))
+    };
+    iter::from_fn(|| accept().ok()).collect()
+}
+
+/// What all connections share.
+struct Server {
+    router: Router,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    options: ServeOptions,
+    stopped: watch::Receiver<()>,
+}
+
+impl Server {
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, connection: Connection, watcher: Watcher) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "setting TCP_NODELAY");
         }
-        let service = TowerToHyperService::new(router.clone().layer(Extension(ConnectInfo::<SocketAddr>(peer))));
-        let (builder, watcher, first_byte) = (Arc::clone(&builder), graceful.watcher(), options.header_timeout);
-        let write_timeout = options.write_timeout;
-        let mut stopped = stopped.clone();
-        tokio::spawn(async move {
-            // Held as long as the connection.
-            let _slot = slot;
+        let (builder, first_byte, write_timeout) = (Arc::clone(&self.builder), self.options.header_timeout, self.options.write_timeout);
+        let (router, mut stopped, connection) = (self.router.clone(), self.stopped.clone(), Arc::new(connection));
+        let (place, is_last) = (Arc::clone(&connection), self.stopped.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            // HTTP/2 has another way to say it, which hyper knows.
+            let one_by_one = request.version() < Version::HTTP_2;
+            let (answer, is_last) = (Arc::clone(&connection).serve(router.clone(), request), is_last.clone());
+            async move {
+                let mut answer = answer.await?;
+                if one_by_one && is_last.has_changed().is_err() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, io::Error>(answer)
+            }
+        });
+        let served = async move {
             // There is nothing to wait for in a connection that has not said anything yet.
             let speaks = tokio::select! {
                 speaks = speaks(&stream, first_byte) => speaks,
-                _ = stopped.changed() => false,
+                _ = stopped.changed() => speaks(&stream, LAST_WORD).await,
             };
             if !speaks {
                 return;
@@ -95,12 +160,14 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%error, "a connection broke off");
             }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = place.has_to_go() => {}
+                () = served => {}
+            }
         });
-    }
-    drop((listener, serving));
-    tokio::select! {
-        () = graceful.shutdown() => true,
-        () = tokio::time::sleep(options.drain_timeout) => false,
     }
 }
 

@@ -25,13 +25,16 @@ struct Shared {
     webhooks: Webhooks,
     admin_secret: Option<BearerSecret>,
     limits: Arc<Limits>,
-    /// A permit for each kibibyte of webhooks' bodies.
+    /// A permit for each kibibyte of webhooks' bodies, beyond what of each takes none.
     room: Arc<Semaphore>,
     metrics: Option<Arc<Metrics>>,
 }
 
-/// How much memory the bodies of webhooks take together, in KiB: anybody may send one, and it is read whole before it can be verified.
+/// How much memory the bodies of webhooks take together, in KiB, beyond what of each takes none: anybody may send one, and it is read whole
+/// before it can be verified.
 const ROOM_KIB: u32 = 256 << 10;
+/// How much of each takes no room: so that those who fill it, and take their time, are in nobody's way whose deliveries are of the usual size.
+const FREE: usize = 64 << 10;
 
 /// How webhooks are taken in. A provider without a verifier is not configured: its route answers 503.
 #[derive(Debug, Clone)]
@@ -68,7 +71,8 @@ impl Room {
     /// Takes room for that many bytes more, if there is some beside what others have.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
         self.bytes += bytes;
-        let needed = (self.bytes >> 10) + 1 - self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let Some(beyond) = self.bytes.checked_sub(FREE + 1) else { return Ok(()) };
+        let needed = (beyond >> 10) + 1 - self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = u32::try_from(needed).map_err(|_| ApiError::busy())?;
         let more = Arc::clone(&self.all).try_acquire_many_owned(more).map_err(|_| ApiError::busy())?;
         match &mut self.taken {
@@ -148,13 +152,18 @@ mod tests {
         let all = Arc::new(Semaphore::new(8));
         let room = || Room { all: Arc::clone(&all), taken: None, bytes: 0 };
         let (mut one, mut two) = (room(), room());
-        // A kibibyte is taken for the first byte, and no more for the next thousand.
+        // What is usual takes none.
+        one.grow(FREE).unwrap_or_else(|error| panic!("{error:?}"));
+        two.grow(FREE).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(all.available_permits(), 8);
+        // Then a kibibyte is taken for the first byte, and no more for the next thousand.
         for _ in 0..1000 {
             one.grow(1).unwrap_or_else(|error| panic!("{error:?}"));
         }
         assert_eq!(all.available_permits(), 7);
         two.grow(6 << 10).unwrap_or_else(|error| panic!("{error:?}"));
-        assert!(one.grow(2 << 10).is_err() && room().grow(1).is_err());
+        assert!(one.grow(2 << 10).is_err() && room().grow(FREE + (2 << 10)).is_err());
+        room().grow(FREE).unwrap_or_else(|error| panic!("{error:?}"));
         drop(two);
         one.grow(2 << 10).unwrap_or_else(|error| panic!("{error:?}"));
         drop(one);

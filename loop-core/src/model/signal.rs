@@ -111,7 +111,7 @@ fn sha256(bytes: &[u8]) -> String {
 /// neither resolved nor closed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(min_length = 1, max_length = 200, pattern = "^[^\\x00]*$"))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(min_length = 1, max_length = 200, pattern = r"^[^\u0000]*$"))]
 pub struct Fingerprint(String);
 
 impl Fingerprint {

@@ -146,6 +146,29 @@ impl TestServer {
         self.end("-QUIT");
     }
 
+    /// Kills every process of the server, as a machine does that has no more memory: not even its clients are told.
+    ///
+    /// # Panics
+    ///
+    /// If its processes cannot be found, as on systems other than Linux.
+    pub fn kill_all(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let id = process.id().to_string();
+        let kill = |signal: &str, ids: &[&str]| Command::new("kill").arg(signal).args(ids).stderr(Stdio::null()).status();
+        // It starts no more children, and ends none of them itself.
+        let _ = kill("-STOP", &[&id]);
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap_or_else(|error| panic!("the processes of the server: {error}"));
+        let children: Vec<&str> = children.split_whitespace().collect();
+        let _ = kill("-KILL", &[&[id.as_str()], &children[..]].concat());
+        let _ = process.wait();
+        // Until the last has ended, the memory they share keeps the server from starting again.
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE && children.iter().any(|child| lives(child)) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Stops the server as it is told to be stopped: whoever is connected is told so.
     pub fn stop(&mut self) {
         self.end("-INT");
@@ -208,13 +231,34 @@ impl TestServer {
         &self.dir
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// The directory that its data is in.
+    pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    /// Gives a directory to the user that runs the server.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be given.
+    #[cfg(unix)]
+    pub fn own(&self, dir: &Path) {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let give = || {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+            self.owner.map_or(Ok(()), |Owner { uid, gid }| chown(dir, Some(uid), Some(gid)))
+        };
+        give().unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     }
 
     fn command(&self, program: &str) -> Command {
         command(&self.binaries.join(program), &self.dir, self.owner)
     }
+}
+
+/// Whether a process has not ended yet. One that nobody has waited for has.
+fn lives(id: &str) -> bool {
+    fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 impl Default for TestServer {

@@ -21,8 +21,15 @@ use tokio_postgres::config::Host;
 /// A line to a database. It ends with the runtime of the test that made it.
 pub struct Line {
     url: String,
-    cut: watch::Sender<bool>,
+    state: watch::Sender<State>,
     shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct State {
+    cut: bool,
+    /// How often all connections were ended.
+    resets: usize,
 }
 
 #[derive(Default)]
@@ -83,13 +90,13 @@ impl Line {
         if url.contains(ROW_SECURITY) {
             address.push_str(" row_security=true");
         }
-        let (cut, is_cut) = watch::channel(false);
+        let (state, watched) = watch::channel(State::default());
         let shared = Arc::new(Shared::default());
-        let line = Self { url: address, cut, shared: Arc::clone(&shared) };
+        let line = Self { url: address, state, shared: Arc::clone(&shared) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(carry(client, target.clone(), is_cut.clone(), Arc::clone(&shared)));
+                tokio::spawn(carry(client, target.clone(), watched.clone(), Arc::clone(&shared)));
             }
         });
         Ok(line)
@@ -115,7 +122,12 @@ impl Line {
 
     /// Ends all connections and lets none through, or does so again.
     pub fn cut(&self, cut: bool) {
-        self.cut.send_replace(cut);
+        self.state.send_modify(|state| state.cut = cut);
+    }
+
+    /// Ends all connections there are, and lets new ones through.
+    pub fn reset(&self) {
+        self.state.send_modify(|state| state.resets += 1);
     }
 
     /// Holds back all that is sent, as a network does that loses everything, or no longer: what it held back stays lost.
@@ -145,8 +157,9 @@ impl std::fmt::Debug for Line {
     }
 }
 
-async fn carry(client: TcpStream, target: Target, mut is_cut: watch::Receiver<bool>, shared: Arc<Shared>) {
-    if *is_cut.borrow() || client.set_nodelay(true).is_err() {
+async fn carry(client: TcpStream, target: Target, mut state: watch::Receiver<State>, shared: Arc<Shared>) {
+    let State { cut, resets } = *state.borrow();
+    if cut || client.set_nodelay(true).is_err() {
         return;
     }
     let Ok(server) = target.connect().await else { return };
@@ -161,7 +174,7 @@ async fn carry(client: TcpStream, target: Target, mut is_cut: watch::Receiver<bo
     let down = pass(server.0, client.1, &shared, || asked.store(false, Ordering::SeqCst));
     tokio::select! {
         _ = async { tokio::join!(up, down) } => {}
-        _ = is_cut.wait_for(|cut| *cut) => {}
+        _ = state.wait_for(|state| state.cut || state.resets > resets) => {}
     }
 }
 

@@ -294,3 +294,18 @@ async fn stored_values_that_cannot_be_read_are_named() {
     store.raw("UPDATE issues SET hypothesis = NULL").await.unwrap();
     store.issues().get(&id).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_server_cannot_do_at_the_moment_is_unavailable() {
+    let db = TestDb::new().await;
+    let raise = async |code: &str| db.store().raw(&format!("DO $$ BEGIN RAISE 'no' USING ERRCODE = '{code}'; END $$")).await.unwrap_err();
+    for code in ["08006", "25006", "25P03", "53100", "53200", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "58030"] {
+        let error = raise(code).await;
+        assert!(matches!(error, Error::Unavailable { .. }) && error.is_retryable(), "{code}: {error:?}");
+    }
+    // A file of its own that is missing, or broken, does not come back by itself.
+    for code in ["58P01", "XX000", "XX001", "XX002"] {
+        let error = raise(code).await;
+        assert!(matches!(error, Error::Database { .. }) && !error.is_retryable(), "{code}: {error:?}");
+    }
+}

@@ -1,8 +1,12 @@
 //! What the server does with connections: slow ones, idle ones, too many of them, and all of them when it stops.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use loop_http::{RouterOptions, ServeOptions};
+use tokio::sync::Semaphore;
 
 use crate::{
     signatures::hex_mac,
@@ -106,18 +110,77 @@ async fn requests_in_a_row_are_answered_in_a_row() {
 }
 
 #[tokio::test]
-async fn no_more_connections_are_served_than_there_is_room_for() {
-    let server = server(ServeOptions { max_connections: 2, ..ServeOptions::default() }).await;
+async fn who_kept_the_server_waiting_longest_makes_room() {
+    let server = server(ServeOptions { max_connections: 4, ..ServeOptions::default() }).await;
+    let slow_body = head("POST", "/webhooks/sentry", None, &[("Content-Length", "10"), ("Expect", "100-continue")]);
+    let mut silent = Wire::connect(server.address).await;
+    let mut idle = Wire::connect(server.address).await;
+    healthy(&mut idle).await;
+    let mut slow_head = Wire::connect(server.address).await;
+    slow_head.send("GET /health HTTP/1.1\r\n").await.unwrap();
+    let mut busy = Wire::connect(server.address).await;
+    healthy(&mut busy).await;
+    // Whoever is in the middle of a body began to be slow with its head, and not when it was accepted.
+    idle.send(&slow_body).await.unwrap();
+    assert_eq!(idle.answer().await.unwrap().status, 100);
+    for slow in [&mut silent, &mut slow_head, &mut busy, &mut idle] {
+        let mut new = Wire::connect(server.address).await;
+        healthy(&mut new).await;
+        assert!(slow.is_closed_within(SOON).await);
+        // Which has to be there, so that the next one needs room.
+        std::mem::swap(slow, &mut new);
+    }
+}
+
+#[tokio::test]
+async fn whom_the_server_is_at_work_for_keeps_its_place() {
+    let (begun, done) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let work = {
+        let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
+        async move || {
+            begun.add_permits(1);
+            done.acquire().await.unwrap().forget();
+            "done"
+        }
+    };
+    let router = axum::Router::new().route("/work", axum::routing::get(work.clone()).post(async move |_: String| work().await));
+    let server = Server::serve(router, ServeOptions { max_connections: 2, ..ServeOptions::default() }).await;
     let (mut one, mut two) = (Wire::connect(server.address).await, Wire::connect(server.address).await);
-    healthy(&mut one).await;
-    healthy(&mut two).await;
+    one.send(head("GET", "/work", None, &[])).await.unwrap();
+    two.send(head("POST", "/work", None, &[("Content-Length", "1")]) + "x").await.unwrap();
+    begun.acquire_many(2).await.unwrap().forget();
     let mut three = Wire::connect(server.address).await;
-    three.send(head("GET", "/health", None, &[])).await.unwrap();
-    assert!(tokio::time::timeout(SHORT, three.answer()).await.is_err());
-    healthy(&mut one).await;
-    drop(two);
-    assert_eq!(three.answer().await.unwrap().status, 200);
-    healthy(&mut one).await;
+    three.send(head("GET", "/work", None, &[])).await.unwrap();
+    assert!(tokio::time::timeout(SHORT, begun.acquire()).await.is_err());
+    // The first that is answered has kept the server waiting longest, from then on.
+    done.add_permits(1);
+    let (answered, other) = tokio::select! {
+        answer = one.answer() => (answer, &mut two),
+        answer = two.answer() => (answer, &mut one),
+    };
+    assert_eq!(answered.unwrap().status, 200);
+    begun.acquire().await.unwrap().forget();
+    done.add_permits(2);
+    for waiting in [other, &mut three] {
+        assert_eq!(waiting.answer().await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let server = server(ServeOptions::default()).await;
+    let mut wire = Wire::connect(server.address).await;
+    // Most of it is fine, and a little more is not.
+    wire.send(head("GET", "/health", None, &[("X-Large", &"x".repeat(60 << 10))])).await.unwrap();
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    wire.send(head("GET", "/health", None, &[("X-Large", &"x".repeat(66 << 10))])).await.unwrap();
+    assert_eq!(wire.answer().await.unwrap().status, 431);
+    assert!(wire.is_closed_within(SOON).await);
+    let mut wire = Wire::connect(server.address).await;
+    let names: Vec<String> = (0..101).map(|number| format!("X-Header-{number}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    wire.send(head("GET", "/health", None, &many)).await.unwrap();
+    assert_eq!(wire.answer().await.unwrap().status, 431);
 }
 
 #[tokio::test]
@@ -150,6 +213,27 @@ async fn a_stop_finishes_what_is_under_way_and_closes_the_rest() {
     assert!(started.elapsed() < SOON);
     assert_eq!(db.store().raw("SELECT id FROM signals").await.unwrap().len(), 1);
     drop(admin);
+}
+
+#[tokio::test]
+async fn a_stop_answers_whom_the_system_had_accepted() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        let mut wire = Wire::connect(address).await;
+        wire.send(head("GET", "/health", None, &[])).await.unwrap();
+        waiting.push(wire);
+    }
+    let router = loop_http::router(state(&no_database()), &RouterOptions::default());
+    assert!(loop_http::serve(listener, router, &ServeOptions::default(), std::future::ready(())).await);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    for mut wire in waiting {
+        let answer = wire.answer().await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.to_ascii_lowercase().contains("connection: close\r\n"), "{}", answer.head);
+        assert!(wire.is_closed_within(SOON).await);
+    }
 }
 
 #[tokio::test]

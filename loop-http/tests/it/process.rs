@@ -14,9 +14,12 @@ use loop_core::test_util::TestDb;
 /// Longer than any start or stop takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A command with nothing of this process's environment that could configure it.
 fn command(variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loop-http"));
+    configured(Command::new(env!("CARGO_BIN_EXE_loop-http")), variables)
+}
+
+/// Any command, with these variables and nothing else that could configure the server.
+pub(crate) fn configured(mut command: Command, variables: &[(&str, &str)]) -> Command {
     for name in [
         "DATABASE_URL",
         "LOOP_DATA_DIR",
@@ -91,7 +94,12 @@ pub(crate) struct Ended {
 impl Process {
     /// Starts `serve` on any free port, and waits until it listens. What is logged must include level `info`.
     pub(crate) fn serve(variables: &[(&str, &str)], dir: &Path) -> Self {
-        let mut child = command(variables).env("PORT", "0").current_dir(dir).spawn().unwrap();
+        Self::spawn(command(variables), dir)
+    }
+
+    /// The same, by a command that becomes the server.
+    pub(crate) fn spawn(mut command: Command, dir: &Path) -> Self {
+        let mut child = command.env("PORT", "0").current_dir(dir).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let stdout = thread::spawn(move || {
             let mut text = String::new();

@@ -50,9 +50,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(state: AppState, router: &RouterOptions, options: ServeOptions) -> Self {
+        Self::serve(loop_http::router(state, router), options).await
+    }
+
+    pub(crate) async fn serve(router: axum::Router, options: ServeOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = loop_http::router(state, router);
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
             let stopped = async {
