@@ -25,6 +25,7 @@ mod paging;
 #[cfg(unix)]
 mod poolers;
 mod projects;
+mod properties;
 mod prompts;
 mod relations;
 mod revisions;
