@@ -118,7 +118,7 @@ async fn run(store: &LoopStore, projects: &[Option<ProjectId>; PROJECTS], steps:
     for step in steps {
         match step {
             Step::Ingest(sent) => {
-                let new: Vec<_> = sent.iter().map(|(fingerprint, project, severity)| NewSignal {
+                let new = sent.iter().map(|(fingerprint, project, severity)| NewSignal {
                     severity: *severity,
                     project_id: projects[*project].clone(),
                     fingerprint: fingerprint.map(|fingerprint| valid(&fingerprint.to_string())),
