@@ -4,6 +4,7 @@
 //! the one inside the process. Unset, it is the server at `LOOP_TEST_DATABASE_URL`, else a throwaway server of the PostgreSQL that is
 //! installed, else the embedded one. A choice that cannot be had panics: a test never passes because there was nothing to test on.
 
+pub mod arbitrary;
 mod choice;
 mod cluster;
 #[cfg(feature = "embedded")]

@@ -30,7 +30,7 @@ async fn related(store: &LoopStore, issue: &IssueId) -> Vec<(RelationType, Issue
 }
 
 /// Whether every issue's counts are those of its signals.
-async fn consistent(store: &LoopStore) {
+pub(crate) async fn consistent(store: &LoopStore) {
     let wrong = "SELECT count(*) FROM issues AS i CROSS JOIN LATERAL
                  (SELECT count(*) AS signals, max(severity) AS severity, max(created_at) AS last FROM signals WHERE issue_id = i.id) AS s
                  WHERE (i.signal_count, i.signal_severity, i.last_signal_at) IS DISTINCT FROM (s.signals, s.severity, s.last)";

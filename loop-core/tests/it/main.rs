@@ -26,6 +26,7 @@ mod paging;
 #[cfg(unix)]
 mod poolers;
 mod projects;
+mod properties;
 mod prompts;
 mod relations;
 mod revisions;

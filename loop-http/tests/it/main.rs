@@ -20,6 +20,7 @@ mod errors;
 mod events;
 mod goals;
 mod health;
+mod hostile;
 mod idempotency;
 mod issue_lists;
 mod issues;
