@@ -108,10 +108,9 @@ async fn run(store: &LoopStore, steps: Vec<Step>) {
         match step {
             Step::Patch(fields) => drop(store.issues().update(&id, patch(&world, &fields)).await.unwrap()),
             Step::Payload(inner) => {
-                // Within an issue the payload is a level deeper, and its numbers are written out: where the reader of this test cannot read it
-                // back, there is nothing to compare.
+                // Within an issue the payload is a level deeper: where the reader of this test cannot read it back, there is nothing to compare.
                 let text = format!("{{\"any\": [[{inner}]]}}");
-                let readable = serde_json::from_str::<Value>(&text).is_ok() && !text.contains("e3") && !text.contains("E3");
+                let readable = serde_json::from_str::<Value>(&text).is_ok();
                 let text = format!("{{\"any\": {inner}}}");
                 if let Some(payload) = text.parse().ok().filter(|_| readable) {
                     let patch = IssuePatch { signal_payload: Patch::Set(payload), ..IssuePatch::default() };

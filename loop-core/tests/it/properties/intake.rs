@@ -90,7 +90,7 @@ fn assert_storable(signal: &NewSignal) {
     if let Some(fingerprint) = signal.fingerprint.as_ref().map(ToString::to_string) {
         assert!((1..=200).contains(&chars(&fingerprint)), "{fingerprint:?}");
     }
-    let texts = [title, source_id, signal.kind.as_str()].into_iter().chain(signal.tags.iter().map(|tag| tag.as_str()));
+    let texts = [title, source_id, signal.kind.as_str()].into_iter().chain(signal.tags.iter().map(loop_core::Text::as_str));
     assert!(!texts.into_iter().any(|text| text.contains('\0')));
 }
 
