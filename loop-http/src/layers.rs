@@ -21,7 +21,7 @@ use crate::{
     RouterOptions,
     error::{ApiError, Cause},
     extract::single,
-    unread,
+    idempotency, unread,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -114,8 +114,8 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID])
-        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, idempotency::KEY, REQUEST_ID])
+        .expose_headers([header::ETAG, idempotency::REPLAYED, REQUEST_ID, header::RETRY_AFTER])
         .max_age(Duration::from_hours(1))
 }
 

@@ -35,14 +35,27 @@ pub fn check<S: Strategy<Value: Debug>>(cases: u32, inputs: &S, property: impl F
 
 /// A number as JSON spells it, the extreme ones included.
 fn number() -> impl Strategy<Value = String> {
-    const ODD: &[&str] =
-        &["0", "-0", "1e400", "-1e-400", "1e-9999", "1e-16384", "1e99999", "0e99999999999999999999", "9223372036854775808", "0.1e1", "1E+2"];
+    const ODD: &[&str] = &[
+        "0",
+        "-0",
+        "1e400",
+        "-1e-400",
+        "1e-9999",
+        "1e-16384",
+        "1e99999",
+        "0e99999999999999999999",
+        "9223372036854775808",
+        "0.1e1",
+        "1E+2",
+    ];
     prop_oneof![proptest::sample::select(ODD).prop_map(str::to_owned), "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,6})?"]
 }
 
 /// A string as JSON spells it: any text, controls and halves of surrogates escaped, and now and then a long one.
 fn string() -> impl Strategy<Value = String> {
-    let escape = proptest::sample::select(&["\\u0000", "\\ud83d\\ude00", "\\n", "\\\"", "\\\\", "\\u202e", "\\u001b[2J", "\u{1f600}", "\u{301}"][..]);
+    let escape = proptest::sample::select(
+        &["\\u0000", "\\ud83d\\ude00", "\\n", "\\\"", "\\\\", "\\u202e", "\\u001b[2J", "\u{1f600}", "\u{301}"][..],
+    );
     let written = |text: String| serde_json::Value::String(text).to_string();
     prop_oneof![
         6 => any::<String>().prop_map(written),
@@ -78,22 +91,23 @@ pub fn json(names: &'static [&'static str]) -> impl Strategy<Value = String> {
 
 /// Bytes that may be JSON: it as it is, broken in a few places, or anything at all.
 pub fn near_json(names: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
-    let broken = (json(names), proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..5)).prop_map(|(text, breaks)| {
-        let mut bytes = text.into_bytes();
-        for (place, byte, how) in breaks {
-            let place = place.index(bytes.len() + 1);
-            match how {
-                0 => bytes.insert(place, byte),
-                1 => bytes.truncate(place),
-                _ => {
-                    if let Some(found) = bytes.get_mut(place) {
-                        *found ^= byte;
+    let broken =
+        (json(names), proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..5)).prop_map(|(text, breaks)| {
+            let mut bytes = text.into_bytes();
+            for (place, byte, how) in breaks {
+                let place = place.index(bytes.len() + 1);
+                match how {
+                    0 => bytes.insert(place, byte),
+                    1 => bytes.truncate(place),
+                    _ => {
+                        if let Some(found) = bytes.get_mut(place) {
+                            *found ^= byte;
+                        }
                     }
                 }
             }
-        }
-        bytes
-    });
+            bytes
+        });
     prop_oneof![
         4 => json(names).prop_map(String::into_bytes),
         2 => broken,

@@ -26,8 +26,9 @@ mod paging;
 #[cfg(unix)]
 mod poolers;
 mod projects;
-mod properties;
+mod promises;
 mod prompts;
+mod properties;
 mod relations;
 mod revisions;
 mod round_trips;

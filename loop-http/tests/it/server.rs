@@ -70,12 +70,16 @@ async fn pages_of_chosen_origins_may_call() {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
         assert!(answer.header("access-control-allow-methods").unwrap().contains("PATCH"));
-        assert!(answer.header("access-control-allow-headers").unwrap().contains("authorization"));
+        for name in ["authorization", "content-type", "if-match", "idempotency-key"] {
+            assert!(answer.header("access-control-allow-headers").unwrap().contains(name), "{name}");
+        }
         assert!(answer.header("access-control-max-age").is_some());
         // Errors can be read by the page, too.
         let answer = send(server.caller(None).request("GET", "/api/v1/issues").header("origin", origin)).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (401, Some(origin)));
-        assert!(answer.header("access-control-expose-headers").unwrap().contains("x-request-id"));
+        for name in ["x-request-id", "retry-after", "etag", "idempotency-replayed"] {
+            assert!(answer.header("access-control-expose-headers").unwrap().contains(name), "{name}");
+        }
         assert!(answer.header("access-control-allow-credentials").is_none());
     }
     for origin in ["https://evil.example.com", "https://app.example.com.evil.com", "null"] {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loop_core::{
-    DeliveryKey, IssueId, IssuePatch, IssuePriority, IssueStatus, LoopStore, NewSignal, Patch, ProjectId, Severity, SignalId,
-};
+use loop_core::{DeliveryKey, IssueId, IssuePatch, IssuePriority, IssueStatus, LoopStore, NewSignal, Patch, ProjectId, Severity, SignalId};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::check_store;

@@ -13,9 +13,41 @@ use crate::support::valid;
 
 /// What the three intakes look for.
 const NAMES: &[&str] = &[
-    "action", "repository", "full_name", "sender", "login", "workflow_run", "conclusion", "name", "head_branch", "issue", "number", "ref",
-    "pull_request", "alert", "data", "event", "error", "metric_alert", "title", "description_title", "message", "culprit", "level", "count",
-    "issue_id", "id", "properties", "commonLabels", "eventUuid", "uuid", "metric", "change", "changePercent", "timeframe", "insight_name",
+    "action",
+    "repository",
+    "full_name",
+    "sender",
+    "login",
+    "workflow_run",
+    "conclusion",
+    "name",
+    "head_branch",
+    "issue",
+    "number",
+    "ref",
+    "pull_request",
+    "alert",
+    "data",
+    "event",
+    "error",
+    "metric_alert",
+    "title",
+    "description_title",
+    "message",
+    "culprit",
+    "level",
+    "count",
+    "issue_id",
+    "id",
+    "properties",
+    "commonLabels",
+    "eventUuid",
+    "uuid",
+    "metric",
+    "change",
+    "changePercent",
+    "timeframe",
+    "insight_name",
 ];
 
 type Read = fn(&HeaderMap, &[u8]) -> Result<Intake, IntakeError>;
@@ -23,7 +55,13 @@ const INTAKES: [Read; 3] = [github_signal, sentry_signal, posthog_signal];
 
 fn headers() -> impl Strategy<Value = HeaderMap> {
     let names = vec![
-        "content-type", "x-github-event", "x-github-delivery", "x-github-hook-id", "sentry-hook-resource", "idempotency-key", "webhook-id",
+        "content-type",
+        "x-github-event",
+        "x-github-delivery",
+        "x-github-hook-id",
+        "sentry-hook-resource",
+        "idempotency-key",
+        "webhook-id",
     ];
     let value = prop_oneof![
         2 => header_value(0..300),
@@ -52,7 +90,7 @@ fn assert_storable(signal: &NewSignal) {
     if let Some(fingerprint) = signal.fingerprint.as_ref().map(ToString::to_string) {
         assert!((1..=200).contains(&chars(&fingerprint)), "{fingerprint:?}");
     }
-    let texts = [title, source_id, signal.kind.as_str()].into_iter().chain(signal.tags.iter().map(|tag| tag.as_str()));
+    let texts = [title, source_id, signal.kind.as_str()].into_iter().chain(signal.tags.iter().map(loop_core::Text::as_str));
     assert!(!texts.into_iter().any(|text| text.contains('\0')));
 }
 

@@ -20,6 +20,7 @@ use proptest::strategy::Strategy;
 
 /// Tries a property of a store, each time on what the times before left there.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "a closure is handed over where it is written")]
 fn check_store<S: Strategy<Value: Debug>>(cases: u32, inputs: &S, property: impl AsyncFn(&LoopStore, S::Value)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let db = runtime.block_on(TestDb::new());

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use loop_core::{
-    Cursor, GoalFilter, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, LoopStore, NewApiKey, NewRelation, Page, PageRequest, ProjectFilter,
-    ProjectId, PromptTemplate, PromptVersion, RelationType, Role, SignalFilter, TemplateFilter,
+    Cursor, GoalFilter, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, LoopStore, NewApiKey, NewRelation, Page, PageRequest,
+    ProjectFilter, ProjectId, PromptTemplate, PromptVersion, RelationType, Role, SignalFilter, TemplateFilter,
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::check_store;
-use crate::support::{
-    comment, goal, issue, label, limit_of, new_issue, new_review, new_signal, project, reply, template, valid, version,
-};
+use crate::support::{comment, goal, issue, label, limit_of, new_issue, new_review, new_signal, project, reply, template, valid, version};
 
 /// A list that is paged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,8 +75,9 @@ fn form_urlencoded(text: &str) -> String {
 fn a_cursor_is_malformed_or_gives_a_page() {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let sorts: Vec<_> = IssueSort::WORDS.to_vec();
-    let near = (proptest::sample::select(sorts.clone()), prop_oneof![Just("|".to_owned()), "[|0-9a-z-]{0,3}"], any::<i64>(), "[a-z0-9]{0,30}")
-        .prop_map(|(word, bar, key, id)| URL_SAFE_NO_PAD.encode(format!("{word}{bar}{key}|{id}")));
+    let near =
+        (proptest::sample::select(sorts.clone()), prop_oneof![Just("|".to_owned()), "[|0-9a-z-]{0,3}"], any::<i64>(), "[a-z0-9]{0,30}")
+            .prop_map(|(word, bar, key, id)| URL_SAFE_NO_PAD.encode(format!("{word}{bar}{key}|{id}")));
     let texts = prop_oneof![2 => near, 1 => any::<String>(), 1 => "[A-Za-z0-9_-]{0,60}"];
     check_store(500, &(texts, proptest::sample::select(sorts)), async |store, (text, sort)| {
         let Ok(cursor) = Cursor::parse(&text) else { return };

@@ -86,7 +86,8 @@ fn whatever_arrives_is_refused() {
     let of = |secret: &str| Secrets::new([secret]).unwrap();
     let github = GithubVerifier::new(of("a secret that is not drawn"));
     let sentry = SentryVerifier::new(of("a secret that is not drawn"));
-    let posthog = PosthogVerifier::new(Secrets::new(["a secret that is not drawn", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]).unwrap()).unwrap();
+    let posthog =
+        PosthogVerifier::new(Secrets::new(["a secret that is not drawn", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]).unwrap()).unwrap();
     let standard = StandardWebhooks::from_raw(of("a secret that is not drawn"));
     check(2000, &inputs, |(headers, query, body)| {
         github.verify(&headers, &body).unwrap_err();
@@ -146,9 +147,7 @@ fn a_signed_delivery_is_believed_in_its_time_alone() {
 #[test]
 fn a_shared_secret_is_believed_and_nothing_else() {
     // What a header can hold, and is no signing key.
-    let secrets = "[!-~]{1,60}".prop_filter("a shared secret", |secret| {
-        !secret.starts_with("whsec_") && !secret.starts_with("v1,whsec_")
-    });
+    let secrets = "[!-~]{1,60}".prop_filter("a shared secret", |secret| !secret.starts_with("whsec_") && !secret.starts_with("v1,whsec_"));
     check(1000, &(secrets, value(), proptest::option::of(any::<String>()), bytes()), |(secret, other, query, body)| {
         let posthog = PosthogVerifier::new(Secrets::new([secret.as_str()]).unwrap()).unwrap();
         assert_eq!(posthog.verify(&with(&[("x-posthog-secret", &secret)]), query.as_deref(), &body), Ok(()));
