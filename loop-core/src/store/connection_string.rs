@@ -180,9 +180,9 @@ impl Parsed {
                 self.warnings.push("target_session_attrs=prefer-standby is read as any: the hosts are tried in their order".to_owned());
             }
             known if DRIVER_KEYS.contains(&known) => return Ok(Some(value.to_owned())),
-            // What is no word may be a part of a password that was not escaped.
-            odd if odd.is_empty() || !odd.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
-                return Err(unusable("has a setting whose name is no word; is there a password with a character that must be escaped?"));
+            // What is no word, or stands before an @, may be a part of a password that was not escaped.
+            odd if odd.is_empty() || !odd.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || value.contains('@') => {
+                return Err(unusable("has a setting that cannot be one; is there a password with a character that must be escaped?"));
             }
             unknown => self.warnings.push(format!("the setting {} is not known here and was left out", unknown.escape_debug())),
         }
@@ -317,6 +317,7 @@ mod tests {
             "postgres://u:secret@h/db?sslmode=off",
             "host=h user=u password=very secret sslmode=disable",
             "postgres://u:12?secret@h/db",
+            "postgres://u:12?secret=9@h/db",
             "postgres://u:secret@h/db?sslcert=/c.pem",
             // Anybody can have a certificate of a public authority for some name.
             "postgres://u:secret@h/db?sslmode=verify-ca",
