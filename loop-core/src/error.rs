@@ -291,10 +291,12 @@ fn classify(db: &DbError) -> Class {
     if [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code) {
         return Class::Pooled;
     }
-    // A table that is not there waits for a migration. A prepared statement whose answer a migration has changed, which has no code of its
-    // own, works on another connection.
+    // What is not there waits for a migration: a table, or what a newer build asks of an older schema. A prepared statement whose answer a
+    // migration has changed, which has no code of its own, works on another connection.
+    let missing =
+        [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_FUNCTION, SqlState::UNDEFINED_OBJECT].contains(code);
     let changed = *code == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery");
-    if *code == SqlState::UNDEFINED_TABLE || changed { Class::Unavailable } else { Class::Other }
+    if missing || changed { Class::Unavailable } else { Class::Other }
 }
 
 /// What the server said, without its detail: that may hold a whole row, and causes are logged.

@@ -40,7 +40,7 @@ pub(crate) async fn play(function: &mut impl Invoke, gateway: Gateway, name: &st
     ] {
         let first = function.send(&delivery, gateway).await.json(201);
         assert_eq!(first["issue"]["title"], "GitHub: issues on acme/shop by octocat", "{gateway:?} {kind}");
-        assert_eq!(first["issue"]["signalPayload"]["issue"]["title"], "Café ☕");
+        assert_eq!(first["signal"]["metadata"]["rawPayload"]["issue"]["title"], "Café ☕");
         let again = function.send(&delivery, gateway).await.json(200);
         assert_eq!((&again["issue"]["id"], &again["signal"]["id"]), (&first["issue"]["id"], &first["signal"]["id"]));
     }
