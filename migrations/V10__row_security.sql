@@ -24,14 +24,23 @@ CREATE POLICY loop_scope ON deliveries USING (CASE WHEN (SELECT loop_scope()) = 
 CREATE POLICY loop_scope ON fingerprints USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE project = (SELECT loop_scope()) END);
 CREATE POLICY loop_scope ON prompt_templates USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE project_id = (SELECT loop_scope()) END);
 CREATE POLICY loop_scope ON api_keys USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE project_id = (SELECT loop_scope()) END);
+-- Whether an issue can be seen, also one that the same statement has just written: only what is volatile sees that.
+CREATE FUNCTION loop_sees_issue(issue text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM issues AS i WHERE i.id = issue);
+END
+$$;
+
 -- What belongs to an issue or a template is seen by whoever sees that.
 CREATE POLICY loop_scope ON issue_labels
-    USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE EXISTS (SELECT FROM issues AS i WHERE i.id = issue_id) END);
+    USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE EXISTS (SELECT FROM issues AS i WHERE i.id = issue_id) END)
+    WITH CHECK (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE loop_sees_issue(issue_id) END);
 CREATE POLICY loop_scope ON comments
     USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE EXISTS (SELECT FROM issues AS i WHERE i.id = issue_id) END);
 CREATE POLICY loop_scope ON issue_relations
     USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE EXISTS (SELECT FROM issues AS i WHERE i.id = issue_id)
-                                      AND EXISTS (SELECT FROM issues AS i WHERE i.id = related_issue_id) END);
+                                      AND EXISTS (SELECT FROM issues AS i WHERE i.id = related_issue_id) END)
+    WITH CHECK (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE loop_sees_issue(issue_id) AND loop_sees_issue(related_issue_id) END);
 CREATE POLICY loop_scope ON prompt_versions
     USING (CASE WHEN (SELECT loop_scope()) = '*' THEN true ELSE EXISTS (SELECT FROM prompt_templates AS t WHERE t.id = template_id) END);
 CREATE POLICY loop_scope ON prompt_reviews

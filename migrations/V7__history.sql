@@ -86,18 +86,13 @@ BEGIN
     IF NEW.deleted_at IS NOT NULL AND OLD.deleted_at IS NULL THEN
         done := 'deleted';
     END IF;
-    INSERT INTO issue_events (issue_id, project_id, action, changes) VALUES (NEW.id, NEW.project_id, done, changed);
+    IF changed <> '[]' OR done = 'deleted' THEN
+        INSERT INTO issue_events (issue_id, project_id, action, changes) VALUES (NEW.id, NEW.project_id, done, changed);
+    END IF;
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER issues_record_changed AFTER UPDATE ON issues
-    FOR EACH ROW WHEN (
-        (OLD.title, OLD.description, OLD.type, OLD.status, OLD.priority, OLD.parent_id, OLD.project_id, OLD.signal_source, OLD.signal_payload,
-         OLD.hypothesis, OLD.agent_session_id, OLD.agent_summary, OLD.commits, OLD.pull_requests, OLD.deleted_at)
-        IS DISTINCT FROM
-        (NEW.title, NEW.description, NEW.type, NEW.status, NEW.priority, NEW.parent_id, NEW.project_id, NEW.signal_source, NEW.signal_payload,
-         NEW.hypothesis, NEW.agent_session_id, NEW.agent_summary, NEW.commits, NEW.pull_requests, NEW.deleted_at))
-    EXECUTE FUNCTION issues_record_changed();
+CREATE TRIGGER issues_record_changed AFTER UPDATE ON issues FOR EACH ROW EXECUTE FUNCTION issues_record_changed();
 
 -- Labels and relations are changes of the issues that have them. A relation is one of both its issues.
 CREATE FUNCTION issue_labels_record() RETURNS trigger LANGUAGE plpgsql AS $$

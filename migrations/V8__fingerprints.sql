@@ -10,6 +10,11 @@ UPDATE issues AS i SET signal_count = s.signals, signal_severity = s.severity, l
 FROM (SELECT issue_id, count(*) AS signals, max(severity) AS severity, max(created_at) AS last FROM signals GROUP BY issue_id) AS s
 WHERE i.id = s.issue_id;
 
+-- A signal that arrives changes the counts and no revision: large values are not compared for it.
+DROP TRIGGER issues_record_changed ON issues;
+CREATE TRIGGER issues_record_changed AFTER UPDATE ON issues
+    FOR EACH ROW WHEN (NEW.signal_count = OLD.signal_count OR NEW.revision <> OLD.revision) EXECUTE FUNCTION issues_record_changed();
+
 ALTER TABLE signals ADD COLUMN fingerprint text CONSTRAINT signals_fingerprint_check CHECK (char_length(fingerprint) BETWEEN 1 AND 200);
 COMMENT ON COLUMN signals.fingerprint IS 'What it is about, in its source''s words: signals of one fingerprint gather in one issue while that is unresolved.';
 
@@ -30,7 +35,8 @@ CREATE INDEX fingerprints_issue_id_idx ON fingerprints (issue_id);
 -- under the id that is given. Answers, for each, the issue it went to, or, if there was one that does not take signals any more, its id.
 --
 -- Each statement in here sees what was committed while the one before it waited. Fingerprints are locked before issues, always, and in
--- the order of their keys, so that nobody waits in a circle; who resolves an issue locks no fingerprint.
+-- the order of their keys, and who resolves an issue locks no fingerprint, so these do not wait in a circle. Who makes one of the issues of a
+-- batch a part of another one may: then the store tries again.
 CREATE FUNCTION signals_attach(
     actor text, sources text[], projects text[], names text[], issue_ids text[], severities signal_severity[], counts integer[],
     OUT opened text, OUT attached issues, OUT previous text
@@ -73,7 +79,9 @@ BEGIN
     )
     SELECT item.issue_id, grown.issue,
            (SELECT i.id FROM issues AS i WHERE grown.issue_id IS NULL AND i.id = item.current AND i.id <> item.issue_id
-              AND i.deleted_at IS NULL AND item.project IN ('', coalesce(i.project_id, '')))
+              AND i.deleted_at IS NULL AND item.project IN ('', coalesce(i.project_id, ''))
+            -- As it is now, and stays: it may have been moved or deleted while this waited.
+            FOR SHARE)
     FROM item LEFT JOIN grown ON grown.issue_id = item.issue_id;
 END
 $$;

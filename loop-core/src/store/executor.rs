@@ -48,6 +48,11 @@ pub(crate) enum On<'a> {
 }
 
 impl<'a> Executor<'a> {
+    /// Whether each statement is a transaction of its own.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self.on, On::Pool(_))
+    }
+
     /// The sources whose signals each open an issue of their own.
     pub(crate) fn ungrouped_sources(&self) -> &'a [String] {
         match self.on {

@@ -225,7 +225,15 @@ impl Signals<'_> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let mut answers = self.insert(&items).await?;
+        let mut answers = self.insert(&items).await;
+        // Who makes one of these issues a part of another may wait for what we have, and we for them. Nothing of ours is kept then.
+        for _ in 0..2 {
+            match &answers {
+                Err(error @ Error::Conflict { .. }) if error.is_retryable() && self.on.is_alone() => answers = self.insert(&items).await,
+                _ => break,
+            }
+        }
+        let mut answers = answers?;
         let mut wrong = Vec::new();
         for (place, item) in places.iter().enumerate() {
             if answers.get(&items[*item].signal_id).is_some_and(|answer| answer.refused) {

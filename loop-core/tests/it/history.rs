@@ -175,6 +175,8 @@ async fn it_is_written_with_the_change_or_not_at_all() {
     store.acting(&Actor::admin()).issues().update(&issue, patch()).await.unwrap();
     store.raw("UPDATE issues SET title = 'By hand'").await.unwrap();
     assert_eq!(of(store, &issue).await[2].actor.kind, loop_core::ActorType::Database);
+    store.raw("SET LOCAL loop.actor TO 'me'; UPDATE issues SET title = 'By me'").await.unwrap();
+    assert_eq!(of(store, &issue).await[3].actor, Actor { kind: loop_core::ActorType::Database, id: Some("me".to_owned()) });
 }
 
 #[tokio::test]

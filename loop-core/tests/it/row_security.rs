@@ -79,6 +79,19 @@ async fn a_statement_that_forgets_the_scope_stays_within_it() {
         let refused = in_shop.raw(&sql).await.unwrap_err();
         assert!(matches!(refused, Error::Database { .. }), "{sql}: {refused:?}");
     }
+    // What one statement writes together is seen by its own checks: an issue with labels, and the one that follows another.
+    let label = store.labels().create(crate::support::new_label("slow")).await.unwrap().id;
+    let labelled = NewIssue { label_ids: vec![label.clone()], ..new_issue("Labelled") };
+    in_shop.issues().create(labelled).await.unwrap();
+    let foreign = in_shop.raw(&format!("INSERT INTO issue_labels (issue_id, label_id) VALUES ('{}', '{label}')", nobodys.id)).await;
+    assert!(matches!(foreign, Err(Error::Database { .. })), "{foreign:?}");
+    let signal = || loop_core::NewSignal { fingerprint: Some(crate::support::valid("42")), ..crate::support::new_signal("sentry") };
+    let first = in_shop.signals().ingest(signal()).await.unwrap().issue.id;
+    let resolved = loop_core::IssuePatch { status: Some(loop_core::IssueStatus::Resolved), ..loop_core::IssuePatch::default() };
+    in_shop.issues().update(&first, resolved).await.unwrap();
+    let next = in_shop.signals().ingest(signal()).await.unwrap();
+    assert!(!next.attached);
+    assert_eq!(in_shop.relations().list(&next.issue.id, &everything()).await.unwrap().data[0].issue.id, first);
     // A rule over all projects holds over what cannot be seen.
     let cross = NewIssue { parent_id: Some(issue(&in_shop, "Shop's").await.id), ..new_issue("Child of another project") };
     let parent = cross.parent_id.clone().unwrap();
