@@ -121,7 +121,8 @@ impl Described for () {
 
 impl Described for IfMatch {
     fn describe(operation: &mut OperationDoc<'_>) {
-        let tags = Object::with_type(Type::String);
+        let tags = ObjectBuilder::new().schema_type(Type::String);
+        let tags = tags.pattern(Some(r#"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#));
         operation.in_header("If-Match", false, tags, "The entity tags of the revisions that the request is meant for, or `*`.");
         operation.errors([StatusCode::BAD_REQUEST, StatusCode::PRECONDITION_FAILED]);
     }
