@@ -194,7 +194,7 @@ async fn an_error_of_the_server_s_own_tells_nothing() {
 async fn a_database_that_is_behind_is_worth_another_try() {
     // What a newer build asks of an older schema is missing there.
     let (app, admin) = TestApp::with_admin().await;
-    app.query("ALTER TABLE issues DROP COLUMN signal_count").await;
+    app.query("ALTER TABLE issues DROP COLUMN last_signal_at").await;
     admin.get("/api/v1/issues").await.error(503, "unavailable");
     admin.get("/api/v1/labels").await.ok();
 }
