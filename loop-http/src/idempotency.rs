@@ -151,18 +151,17 @@ impl<T, P> Post<T, P> {
             return Ok(Answered((status, axum::Json(done)).into_response(), PhantomData));
         };
         let request = IdempotentRequest { owner: caller.key.as_str(), key: &key.text, hash: key.hash };
-        let mut fresh = None;
+        let mut plain = None;
         let once = caller.store.once(request, async |tx| -> Result<_, ApiError> {
             let body = serde_json::to_vec(&work(tx.session(), path, input).await?).map_err(|_| ApiError::internal())?;
             let kept = match seal {
-                Some(seal) => seal.close(&key, &body)?,
-                None => body.clone(),
+                Some(seal) => seal.close(&key, plain.insert(body))?,
+                None => body,
             };
-            fresh = Some(body);
             Ok(StoredAnswer { status: status.as_u16(), body: kept })
         });
         let response = match once.await? {
-            Once::Done(_) => json(status, fresh.ok_or_else(ApiError::internal)?),
+            Once::Done(StoredAnswer { body, .. }) => json(status, plain.unwrap_or(body)),
             Once::Replayed(StoredAnswer { status, body }) => {
                 let body = match seal {
                     Some(seal) => seal.open(&key, &body)?,

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use super::{
     executor::Executor,
     issues,
-    sql::{self, Columns, Composed, NEWEST, Order, Statement, Target, Update, Within, bind, params},
+    sql::{self, Columns, Composed, NEWEST, Order, Statement, Target, Update, params},
 };
 use crate::{Comment, CommentId, CommentPatch, CommentThread, Entity, Error, IssueId, NewComment, Page, PageRequest};
 
@@ -127,12 +127,7 @@ impl Comments<'_> {
     ///
     /// [`Error::NotFound`] when there is no such issue.
     pub async fn list(&self, issue: &IssueId, page: &PageRequest) -> Result<Page<CommentThread>, Error> {
-        let begin = |statement| {
-            // The statement says itself what the scope is, through the issue.
-            let mut list = Composed::list(statement, self.on.scope, Within::Shared);
-            list.params.push(bind(issue));
-            list
-        };
+        let begin = |statement| Composed::parts(statement, issue);
         let key = |comment: &Comment| (comment.created_at.as_millis(), comment.id.clone());
         let firsts = sql::list(self.on, begin(THREADS), || begin(COUNT), page, OLDEST, read_row, key).await?;
         issues::require_behind(self.on, issue, &firsts).await?;

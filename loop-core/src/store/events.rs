@@ -3,7 +3,7 @@ use tokio_postgres::Row;
 use super::{
     executor::Executor,
     issues,
-    sql::{self, Columns, Composed, KeyKind, Order, Statement, Within, bind},
+    sql::{self, Columns, Composed, KeyKind, Order, Statement},
 };
 use crate::{Change, Entity, Error, IssueEvent, IssueId, Page, PageRequest, ProjectId};
 
@@ -92,12 +92,7 @@ impl Events<'_> {
     ) -> Result<Page<IssueEvent>, Error> {
         const ORDER: Order =
             Order { word: "-id", after: " AND (e.id, e.issue_id) < (?, ?)", by: " ORDER BY e.id DESC", key: KeyKind::Number };
-        let begin = |statement| {
-            // The statements say themselves what the scope is.
-            let mut list = Composed::list(statement, self.on.scope, Within::Shared);
-            list.params.push(bind(id));
-            list
-        };
+        let begin = |statement| Composed::parts(statement, id);
         sql::list(self.on, begin(rows), || begin(count), page, ORDER, read_row, |event| (event.id, event.issue_id.clone())).await
     }
 }

@@ -2,7 +2,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, bind, params},
+    sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, params},
 };
 use crate::{
     Entity, Error, NewReview, NewTemplate, NewVersion, Page, PageRequest, PromptReview, PromptTemplate, PromptVersion, ReviewId,
@@ -264,13 +264,6 @@ fn matching<'a>(mut list: Composed<'a>, filter: &'a TemplateFilter) -> Composed<
     list
 }
 
-/// A list of a template's parts: the statement says itself what the scope is, through the template.
-fn of_template<'a>(on: Executor<'_>, statement: Statement, template: &'a TemplateId) -> Composed<'a> {
-    let mut list = Composed::list(statement, on.scope, Within::Shared);
-    list.params.push(bind(template));
-    list
-}
-
 /// The prompt templates.
 pub struct Templates<'a> {
     pub(crate) on: Executor<'a>,
@@ -380,7 +373,7 @@ impl Versions<'_> {
             by: " ORDER BY v.version DESC, v.id DESC",
             key: KeyKind::Number,
         };
-        let begin = |statement| of_template(self.on, statement, template);
+        let begin = |statement| Composed::parts(statement, template);
         let key = |version: &PromptVersion| (version.version.into(), version.id.clone());
         let page = sql::list(self.on, begin(LIST_VERSIONS), || begin(COUNT_VERSIONS), page, ORDER, read_version_row, key).await?;
         if page.data.is_empty() {
@@ -431,7 +424,7 @@ impl Reviews<'_> {
     /// [`Error::NotFound`] when there is no such template.
     pub async fn list(&self, template: &TemplateId, page: &PageRequest) -> Result<Page<PromptReview>, Error> {
         const ORDER: Order = Order { after: " AND (r.created_at, r.id) < (?, ?)", by: " ORDER BY r.created_at DESC, r.id DESC", ..NEWEST };
-        let begin = |statement| of_template(self.on, statement, template);
+        let begin = |statement| Composed::parts(statement, template);
         let key = |review: &PromptReview| (review.created_at.as_millis(), review.id.clone());
         let read = |row: &Row| read_review(&mut Columns::of(row, "prompt_reviews"));
         let page = sql::list(self.on, begin(LIST_REVIEWS), || begin(COUNT_REVIEWS), page, ORDER, read, key).await?;

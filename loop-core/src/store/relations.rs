@@ -3,7 +3,7 @@ use tokio_postgres::Row;
 use super::{
     executor::Executor,
     issues::{self, issue_columns},
-    sql::{self, Columns, Composed, NEWEST, Statement, Within, bind, params},
+    sql::{self, Columns, Composed, NEWEST, Statement, params},
 };
 use crate::{Entity, Error, IssueId, NewRelation, Page, PageRequest, Relation, RelationDirection, RelationId, RelationView};
 
@@ -102,12 +102,7 @@ impl Relations<'_> {
     pub async fn list(&self, issue: &IssueId, page: &PageRequest) -> Result<Page<RelationView>, Error> {
         const ORDER: sql::Order =
             sql::Order { after: " AND (r.created_at, r.id) < (?, ?)", by: " ORDER BY r.created_at DESC, r.id DESC", ..NEWEST };
-        let begin = |statement| {
-            // The statements say themselves what the scope is, for both ends.
-            let mut list = Composed::list(statement, self.on.scope, Within::Shared);
-            list.params.push(bind(issue));
-            list
-        };
+        let begin = |statement| Composed::parts(statement, issue);
         let key = |view: &RelationView| (view.relation.created_at.as_millis(), view.relation.id.clone());
         let page = sql::list(self.on, begin(LIST), || begin(COUNT), page, ORDER, read_view, key).await?;
         issues::require_behind(self.on, issue, &page).await?;

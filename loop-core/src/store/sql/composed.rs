@@ -32,6 +32,14 @@ impl<'a> Composed<'a> {
         list
     }
 
+    /// Begins a list of what belongs to a row, or its count. The statement has that row's id as `$2`, and says itself, through that row, what
+    /// the scope is.
+    pub(crate) fn parts<Id: Param>(statement: Statement, owner: &'a Id) -> Self {
+        let mut list = Self::list(statement, None, Within::Shared);
+        list.params.push(bind(owner));
+        list
+    }
+
     /// Adds a fragment. Each `?` in it stands for the next of these values.
     pub(crate) fn push(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
         number(&mut self.sql, &mut self.params, fragment, values);
