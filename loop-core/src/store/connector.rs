@@ -23,6 +23,8 @@ use crate::{
 
 /// How long asking the server to stop a statement may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement has to begin that stands behind one that was cancelled.
+const BETWEEN_CANCELS: Duration = Duration::from_millis(200);
 
 /// How long a server that has no connection left at this moment is given.
 const CROWDED: Duration = Duration::from_millis(100);
@@ -134,9 +136,13 @@ impl Connector {
         refusals.pop().map_or_else(|| Error::unavailable(NoHost(Vec::new())), |(_, error)| error)
     }
 
-    /// Asks the server to stop what it is doing for a connection.
+    /// Asks the server to stop what it is doing for a connection. Twice: at its first use, a statement stands behind the one that prepares it,
+    /// and both wait for the same locks. What ends the first, this or the server's own limit, lets the second begin.
     pub(crate) async fn cancel(&self, token: &CancelToken) {
-        let _ = timeout(CANCEL_TIMEOUT, self.tls.cancel(token)).await;
+        for pause in [Duration::ZERO, BETWEEN_CANCELS] {
+            sleep(pause).await;
+            let _ = timeout(CANCEL_TIMEOUT, self.tls.cancel(token)).await;
+        }
     }
 }
 
