@@ -32,14 +32,20 @@ COMMENT ON COLUMN fingerprints.project IS 'The project the signals were delivere
 CREATE INDEX fingerprints_issue_id_idx ON fingerprints (issue_id);
 
 -- Where signals of these fingerprints go: to the issue of the fingerprint, which then counts them, or to the issue that is about to be opened
--- under the id that is given. Answers, for each, the issue it went to, or, if there was one that does not take signals any more, its id.
+-- under the id that is given. Answers, for each, the issue it went to, without what its signal said, which may be large and takes as long
+-- while others wait for the fingerprint; or, if there was one that does not take signals any more, its id.
 --
 -- Each statement in here sees what was committed while the one before it waited. Fingerprints are locked before issues, always, and in
 -- the order of their keys, and who resolves an issue locks no fingerprint, so these do not wait in a circle. Who makes one of the issues of a
 -- batch a part of another one may: then the store tries again.
 CREATE FUNCTION signals_attach(
     actor text, sources text[], projects text[], names text[], issue_ids text[], severities signal_severity[], counts integer[],
-    OUT opened text, OUT attached issues, OUT previous text
+    OUT opened text, OUT previous text,
+    OUT id text, OUT number bigint, OUT title text, OUT description text, OUT type issue_type, OUT status issue_status,
+    OUT priority issue_priority, OUT parent_id text, OUT project_id text, OUT signal_source text, OUT hypothesis jsonb,
+    OUT agent_session_id text, OUT agent_summary text, OUT commits jsonb, OUT pull_requests jsonb, OUT completed_at timestamptz,
+    OUT created_at timestamptz, OUT updated_at timestamptz, OUT deleted_at timestamptz, OUT signal_count integer,
+    OUT signal_severity signal_severity, OUT last_signal_at timestamptz, OUT revision bigint
 ) RETURNS SETOF record LANGUAGE plpgsql STRICT AS $$
 #variable_conflict use_column
 BEGIN
@@ -71,17 +77,23 @@ BEGIN
         FROM item
         WHERE i.id = item.current AND i.id <> item.issue_id AND i.completed_at IS NULL AND i.deleted_at IS NULL
           AND item.project IN ('', coalesce(i.project_id, ''))
-        RETURNING item.issue_id, i AS issue
+        RETURNING item.issue_id AS opened, i.id, i.number, i.title, i.description, i.type, i.status, i.priority, i.parent_id, i.project_id,
+                  i.signal_source, i.hypothesis, i.agent_session_id, i.agent_summary, i.commits, i.pull_requests, i.completed_at,
+                  i.created_at, i.updated_at, i.deleted_at, i.signal_count, i.signal_severity, i.last_signal_at, i.revision
     ), moved AS (
         UPDATE fingerprints AS f SET issue_id = item.issue_id FROM item
         WHERE f.source = item.source AND f.project = item.project AND f.fingerprint = item.fingerprint AND item.current <> item.issue_id
-          AND NOT EXISTS (SELECT FROM grown WHERE grown.issue_id = item.issue_id)
+          AND NOT EXISTS (SELECT FROM grown WHERE grown.opened = item.issue_id)
     )
-    SELECT item.issue_id, grown.issue,
-           (SELECT i.id FROM issues AS i WHERE grown.issue_id IS NULL AND i.id = item.current AND i.id <> item.issue_id
+    SELECT item.issue_id,
+           (SELECT i.id FROM issues AS i WHERE grown.opened IS NULL AND i.id = item.current AND i.id <> item.issue_id
               AND i.deleted_at IS NULL AND item.project IN ('', coalesce(i.project_id, ''))
             -- As it is now, and stays: it may have been moved or deleted while this waited.
-            FOR SHARE)
-    FROM item LEFT JOIN grown ON grown.issue_id = item.issue_id;
+            FOR SHARE),
+           grown.id, grown.number, grown.title, grown.description, grown.type, grown.status, grown.priority, grown.parent_id,
+           grown.project_id, grown.signal_source, grown.hypothesis, grown.agent_session_id, grown.agent_summary, grown.commits,
+           grown.pull_requests, grown.completed_at, grown.created_at, grown.updated_at, grown.deleted_at, grown.signal_count,
+           grown.signal_severity, grown.last_signal_at, grown.revision
+    FROM item LEFT JOIN grown ON grown.opened = item.issue_id;
 END
 $$;

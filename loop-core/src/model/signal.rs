@@ -200,7 +200,8 @@ impl NewSignal {
 pub struct Ingested {
     /// The signal.
     pub signal: Signal,
-    /// The issue it became.
+    /// The issue it became. What its signal said is left out where it went to an issue that was there already; and with redeliveries in one
+    /// batch, it stands once for each issue.
     pub issue: Issue,
     /// Whether this was a redelivery: nothing was created, and the two are those of the first delivery.
     #[serde(skip)]

@@ -66,7 +66,7 @@ WITH item AS MATERIALIZED (
            count(*)::integer AS signals, min(fresh.place) AS first, (array_agg(fresh.issue_id ORDER BY fresh.place))[1] AS issue_id
     FROM fresh WHERE fresh.is_grouped GROUP BY 1, 2, 3
 ), attached AS MATERIALIZED (
-    SELECT went.opened, went.previous, (went.attached).*
+    SELECT went.*
     FROM (SELECT array_agg(source) AS sources, array_agg(project) AS projects, array_agg(fingerprint) AS fingerprints,
                  array_agg(issue_id) AS issue_ids, array_agg(severity) AS severities, array_agg(signals) AS counts FROM grouped) AS g
     CROSS JOIN LATERAL signals_attach($16, g.sources, g.projects, g.fingerprints, g.issue_ids, g.severities, g.counts) AS went
@@ -110,12 +110,12 @@ LEFT JOIN delivered
     ON delivered.source = item.source AND delivered.project = coalesce(item.project_id, '') AND delivered.key = item.delivery"
 ));
 
-/// The signals of first arrivals, and their issues, whatever became of them since.
+/// The signals of first arrivals, and their issues, whatever became of them since. What an issue's signal said stands there once.
 const FIRST_ARRIVALS: Statement = signal(concat!(
     "-- signals.first_arrivals\nSELECT ",
     signal_columns!(),
     ", ",
-    issue_columns!(),
+    issue_columns!("CASE WHEN row_number() OVER (PARTITION BY t.id ORDER BY s.created_at, s.id) = 1 THEN t.signal_payload END"),
     " FROM signals AS s JOIN issues AS t ON t.id = s.issue_id WHERE s.id = ANY ($2::text[])
       AND ($1::text IS NULL OR (s.project_id = $1 AND t.project_id = $1))"
 ));
@@ -261,17 +261,27 @@ impl Signals<'_> {
             let opened = written.opened.as_ref().map(|opened| item.opens(opened, written.created_at));
             let opens = opened.is_some();
             let issue = match opened.or(attached) {
-                Some(issue) => issues.entry(issue.id.clone()).or_insert(issue).clone(),
+                Some(issue) => {
+                    // A thousand signals of one fingerprint are not answered with a thousand copies of what the first of them said.
+                    issues.insert(issue.id.clone(), Issue { signal_payload: None, ..issue.clone() });
+                    issue
+                }
                 None => issues.get(&written.issue_id).cloned().ok_or_else(gone)?,
             };
             done.insert(item.signal_id.clone(), Ingested { signal: item.signal(written), issue, redelivered: false, attached: !opens });
         }
+        let mut uses = vec![0; answer_of.len()];
+        for item in &places {
+            uses[*item] += 1;
+        }
         let mut seen = vec![false; answer_of.len()];
         let mut ingested = Vec::with_capacity(places.len());
         for item in places {
-            // A first arrival that was moved to another project since is not there for a store that is bound to this one. The last use of an
-            // answer could move it, but most answers are used once, and repeats within a batch are rare.
-            let mut answer = done.get(&answer_of[item]).cloned().ok_or_else(|| Error::not_found(Entity::Signal, &answer_of[item]))?;
+            uses[item] -= 1;
+            let id = &answer_of[item];
+            let answer = if uses[item] == 0 { done.remove(id) } else { done.get(id).cloned() };
+            // A first arrival that was moved to another project since is not there for a store that is bound to this one.
+            let mut answer = answer.ok_or_else(|| Error::not_found(Entity::Signal, id))?;
             answer.redelivered |= std::mem::replace(&mut seen[item], true);
             ingested.push(answer);
         }
