@@ -1,6 +1,8 @@
 //! Requests that create: done once for each `Idempotency-Key`, in one transaction with the memory of it.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, net::IpAddr};
+
+use bytes::Bytes;
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -32,11 +34,28 @@ pub(crate) struct Post<T, P = ()> {
     caller: Caller,
     key: Option<Key>,
     path: P,
-    input: T,
+    input: Unread<T>,
 }
 
 /// A request to manage keys, by a caller who may.
-pub(crate) struct AdminPost<T, P = ()>(Post<T, P>);
+pub(crate) struct AdminPost<T, P = ()> {
+    post: Post<T, P>,
+    state: AppState,
+    address: Option<IpAddr>,
+}
+
+/// A body that is read once it is known that there is something to be done: what was right when it was done may be wrong by now.
+struct Unread<T> {
+    headers: HeaderMap,
+    body: Bytes,
+    form: PhantomData<fn() -> T>,
+}
+
+impl<T: FromBody> Unread<T> {
+    fn read(self) -> Result<T, ApiError> {
+        T::from_body(&self.headers, self.body)
+    }
+}
 
 /// The name that a caller gave a request, and the SHA-256 of what it asks for.
 struct Key {
@@ -56,9 +75,8 @@ impl<T: FromBody, P: FromPath> FromRequest<AppState> for AdminPost<T, P> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let (post, parts) = read(request, state, Role::Admin).await?;
-        state.limits().key_creation(client_address(&parts, state), &post.caller.key)?;
-        Ok(Self(post))
+        let (post, address) = read(request, state, Role::Admin).await?;
+        Ok(Self { post, state: state.clone(), address })
     }
 }
 
@@ -67,16 +85,17 @@ pub(crate) trait FromPath: FromRequestParts<AppState, Rejection: Into<ApiError>>
 
 impl<P: FromRequestParts<AppState, Rejection: Into<ApiError>> + Send> FromPath for P {}
 
-/// Reads a request. Who asks comes before what is asked: without a key, nobody learns whether the rest was right.
-async fn read<T: FromBody, P: FromPath>(request: Request, state: &AppState, needed: Role) -> Result<(Post<T, P>, Parts), ApiError> {
+/// Takes in a request, and the address of who sends it. Who asks comes before what is asked: without a key, nobody learns whether the rest was
+/// right.
+async fn read<T, P: FromPath>(request: Request, state: &AppState, needed: Role) -> Result<(Post<T, P>, Option<IpAddr>), ApiError> {
     let (mut parts, body) = request.into_parts();
     let caller = authenticate(&parts, state, needed).await?;
     let path = P::from_request_parts(&mut parts, state).await.map_err(Into::into)?;
     let key = key(&parts.headers)?;
     let body = api_body(&parts.headers, body).await?;
     let key = key.map(|text| Key { text, hash: hash(&parts, &body) });
-    let input = T::from_body(&parts.headers, body)?;
-    Ok((Post { caller, key, path, input }, parts))
+    let address = client_address(&parts, state);
+    Ok((Post { caller, key, path, input: Unread { headers: parts.headers, body, form: PhantomData } }, address))
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
@@ -121,7 +140,7 @@ impl<R> IntoResponse for Done<R> {
     }
 }
 
-impl<T, P> Post<T, P> {
+impl<T: FromBody, P> Post<T, P> {
     /// Creates what was asked for: once for each key.
     pub(crate) async fn create<R: Serialize>(
         self,
@@ -147,13 +166,13 @@ impl<T, P> Post<T, P> {
     ) -> Result<Answered<R>, ApiError> {
         let Self { caller, key, path, input } = self;
         let Some(key) = key else {
-            let done = work(caller.store.session(), path, input).await?;
+            let done = work(caller.store.session(), path, input.read()?).await?;
             return Ok(Answered((status, axum::Json(done)).into_response(), PhantomData));
         };
         let request = IdempotentRequest { owner: caller.key.as_str(), key: &key.text, hash: key.hash };
         let mut plain = None;
         let once = caller.store.once(request, async |tx| -> Result<_, ApiError> {
-            let body = serde_json::to_vec(&work(tx.session(), path, input).await?).map_err(|_| ApiError::internal())?;
+            let body = serde_json::to_vec(&work(tx.session(), path, input.read()?).await?).map_err(|_| ApiError::internal())?;
             let kept = match seal {
                 Some(seal) => seal.close(&key, plain.insert(body))?,
                 None => body,
@@ -179,14 +198,13 @@ impl<T, P> Post<T, P> {
 }
 
 /// Their answers hold a key, so they are kept in a form that only the caller's own key opens.
-impl<T, P> AdminPost<T, P> {
+impl<T: FromBody, P> AdminPost<T, P> {
     /// As [`Post::create`].
     pub(crate) async fn create<R: Serialize>(
         self,
         work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
     ) -> Result<Created<R>, ApiError> {
-        let seal = Seal::of(&self.0.caller.secret)?;
-        self.0.once(StatusCode::CREATED, work, Some(&seal)).await.map(Created)
+        self.once(StatusCode::CREATED, work).await.map(Created)
     }
 
     /// As [`Post::run`].
@@ -194,8 +212,22 @@ impl<T, P> AdminPost<T, P> {
         self,
         work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
     ) -> Result<Done<R>, ApiError> {
-        let seal = Seal::of(&self.0.caller.secret)?;
-        self.0.once(StatusCode::OK, work, Some(&seal)).await.map(Done)
+        self.once(StatusCode::OK, work).await.map(Done)
+    }
+
+    async fn once<R: Serialize>(
+        self,
+        status: StatusCode,
+        work: impl AsyncFnOnce(Session<'_>, P, T) -> Result<R, ApiError>,
+    ) -> Result<Answered<R>, ApiError> {
+        let Self { post, state, address } = self;
+        let (seal, with) = (Seal::of(&post.caller.secret)?, post.caller.key.clone());
+        // What is only answered again makes no key.
+        let counted = async |session: Session<'_>, path, input| {
+            state.limits().key_creation(address, &with)?;
+            work(session, path, input).await
+        };
+        post.once(status, counted, Some(&seal)).await
     }
 }
 

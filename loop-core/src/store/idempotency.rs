@@ -1,5 +1,7 @@
 //! Requests that are done once, however often they are sent.
 
+use futures_util::try_join;
+
 use super::{
     LoopStore, Tx,
     sql::{Columns, Statement, params},
@@ -39,16 +41,23 @@ pub enum Once {
     Mismatch,
 }
 
-/// Whether the request is ours to be done, and how it was answered if it was done before.
+/// Whether the request is ours to be done, until the end of the transaction.
 const CLAIM: Statement = Statement::new(
     Entity::IdempotencyKey,
     "-- idempotency.claim
-SELECT pg_try_advisory_xact_lock(hashtextextended('loop_idempotency.' || $2 || '.' || $3, 0)), k.request, k.status, k.answer
-FROM (SELECT) AS one
-LEFT JOIN idempotency_keys AS k ON k.owner = $2 AND k.key = $3 AND k.created_at > now() - interval '24 hours'",
+SELECT pg_try_advisory_xact_lock(hashtextextended('loop_idempotency.' || $2 || '.' || $3, 0))",
 );
 
-/// Keeps the answer, unless somebody was first; and forgets some of those that are old.
+/// How the request was answered, if it was done before. It is a statement of its own, and comes after the claim, so as to see a twin's that
+/// was done just then.
+const FIND: Statement = Statement::new(
+    Entity::IdempotencyKey,
+    "-- idempotency.find
+SELECT k.request, k.status, k.answer FROM idempotency_keys AS k
+WHERE k.owner = $2 AND k.key = $3 AND k.created_at > now() - interval '24 hours'",
+);
+
+/// Keeps the answer, in place of one that is old; and forgets some others of those.
 const RECORD: Statement = Statement::new(
     Entity::IdempotencyKey,
     "-- idempotency.record
@@ -67,7 +76,7 @@ RETURNING k.owner",
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[CLAIM, RECORD];
+pub(crate) const STATEMENTS: &[Statement] = &[CLAIM, FIND, RECORD];
 
 impl LoopStore {
     /// Does a request once: `work` runs in a transaction, in which its answer is kept, too, for 24 hours. So either both are there or neither:
@@ -83,56 +92,40 @@ impl LoopStore {
         request: IdempotentRequest<'_>,
         work: impl AsyncFnOnce(&Tx<'_>) -> Result<StoredAnswer, E>,
     ) -> Result<Once, E> {
-        let done = self
-            .transaction(async |tx| {
-                if let Some(outcome) = claim(tx, request).await? {
-                    return Ok(outcome);
-                }
-                let answer = work(tx).await.map_err(Failure::Work)?;
-                if record(tx, request, &answer).await? { Ok(Once::Done(answer)) } else { Err(Failure::Late) }
-            })
-            .await;
-        match done {
-            Ok(outcome) => Ok(outcome),
-            Err(Failure::Work(error)) => Err(error),
-            // A twin was done between our look and our turn. What we did is undone, and when we are asked again its answer is there.
-            Err(Failure::Late) => Ok(Once::InProgress),
-        }
-    }
-}
-
-/// Why a transaction was not committed.
-enum Failure<E> {
-    Work(E),
-    Late,
-}
-
-impl<E: From<Error>> From<Error> for Failure<E> {
-    fn from(error: Error) -> Self {
-        Self::Work(error.into())
+        self.transaction(async |tx| {
+            if let Some(outcome) = claim(tx, request).await? {
+                return Ok(outcome);
+            }
+            let answer = work(tx).await?;
+            record(tx, request, &answer).await?;
+            Ok(Once::Done(answer))
+        })
+        .await
     }
 }
 
 /// What became of the request already, or nothing if it is ours to be done.
 async fn claim(tx: &Tx<'_>, request: IdempotentRequest<'_>) -> Result<Option<Once>, Error> {
     let IdempotentRequest { owner, key, hash } = request;
-    let row = tx.executor().one(CLAIM, params![owner, key]).await?;
+    let (executor, by_key): (_, &[_]) = (tx.executor(), params![owner, key]);
+    // They travel together, and are done in this order.
+    let (ours, found) = try_join!(executor.one(CLAIM, by_key), executor.opt(FIND, by_key))?;
+    let Some(row) = found else {
+        let ours = Columns::of(&ours, "idempotency_keys").next::<bool>()?;
+        return Ok((!ours).then_some(Once::InProgress));
+    };
     let mut columns = Columns::of(&row, "idempotency_keys");
-    let (ours, found) = (columns.next::<bool>()?, columns.next::<Option<&[u8]>>()?);
-    Ok(match found {
-        None => (!ours).then_some(Once::InProgress),
-        Some(found) if found != hash => Some(Once::Mismatch),
-        Some(_) => {
-            let status = columns.next::<i16>()?;
-            Some(Once::Replayed(StoredAnswer { status: status.unsigned_abs(), body: columns.next()? }))
-        }
-    })
+    if columns.next::<&[u8]>()? != hash {
+        return Ok(Some(Once::Mismatch));
+    }
+    let status = columns.next::<i16>()?;
+    Ok(Some(Once::Replayed(StoredAnswer { status: status.unsigned_abs(), body: columns.next()? })))
 }
 
-/// Keeps the answer. False if a twin was first.
-async fn record(tx: &Tx<'_>, request: IdempotentRequest<'_>, answer: &StoredAnswer) -> Result<bool, Error> {
+/// Keeps the answer.
+async fn record(tx: &Tx<'_>, request: IdempotentRequest<'_>, answer: &StoredAnswer) -> Result<(), Error> {
     let IdempotentRequest { owner, key, hash } = request;
     let status = i16::try_from(answer.status).unwrap_or(i16::MAX);
-    let row = tx.executor().opt(RECORD, params![owner, key, hash.as_slice(), status, answer.body.as_slice()]).await?;
-    Ok(row.is_some())
+    tx.executor().one(RECORD, params![owner, key, hash.as_slice(), status, answer.body.as_slice()]).await?;
+    Ok(())
 }

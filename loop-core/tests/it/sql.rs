@@ -41,6 +41,7 @@ fn every_statement_is_bound_to_the_scope() {
         "goals.count",
         "goals.list",
         "idempotency.claim",
+        "idempotency.find",
         "idempotency.record",
         "issues.count",
         "issues.list",
