@@ -290,6 +290,7 @@ impl Config {
     }
 
     /// Begins to write logs, to standard error: what a command answers is on standard output. Does nothing where logs are written already.
+    /// Panics are logged from then on, by the place they come from.
     /// With a collector it must be called on a runtime of tokio's, and what it answers be ended there.
     pub fn init_logs(&self) -> Logs {
         Logs::begin(self)

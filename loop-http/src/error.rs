@@ -155,7 +155,7 @@ impl ApiError {
     }
 
     /// The database does not answer, for whatever reason.
-    pub(crate) fn not_ready(error: Error) -> Self {
+    pub(crate) fn not_ready(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::unavailable("unavailable", "The database is unavailable, try again").retry_after(RETRY_AFTER_SECONDS).because(error)
     }
 
@@ -222,7 +222,10 @@ impl From<Error> for ApiError {
         match error {
             Error::NotFound { entity, .. } => Self::not_found(entity),
             Error::Stale { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", error.to_string()),
-            Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
+            Error::Conflict { .. } => {
+                let conflict = Self::new(StatusCode::CONFLICT, "conflict", error.to_string());
+                if error.is_retryable() { conflict.retry_after(1) } else { conflict }
+            }
             Error::InvalidReference { fields, .. } => {
                 let mut details = Details::default();
                 for field in fields {

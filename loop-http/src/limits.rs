@@ -56,7 +56,7 @@ impl Limits {
     pub(crate) fn new(options: LimitOptions) -> Self {
         let LimitOptions { trusted_proxies, key_requests_per_minute } = options;
         Self {
-            trusted_proxies,
+            trusted_proxies: trusted_proxies.into_iter().map(canonical).collect(),
             failed_authentications: Limiter::per_minute(FAILED_AUTHENTICATIONS),
             failed_prefixes: Limiter::per_minute(FAILED_AUTHENTICATIONS),
             admin_tries: Limiter::per_minute(ADMIN_TRIES),
@@ -93,6 +93,15 @@ impl Limits {
     /// Counts a request with this key.
     pub(crate) fn request(&self, key: &ApiKeyId) -> Result<(), ApiError> {
         self.key_requests.as_ref().map_or(Ok(()), |limiter| limiter.count(Some(key.clone())))
+    }
+}
+
+/// A network in the family that its addresses are compared in: an IPv4 one may be written as part of IPv6.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    match network.network().to_canonical() {
+        address @ IpAddr::V4(_) if network.prefix_len() >= MAPPED => IpNet::new(address, network.prefix_len() - MAPPED).unwrap_or(network),
+        _ => network,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Logs, and with the feature `otlp` spans for a collector beside them.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, panic::PanicHookInfo};
 
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -25,6 +25,7 @@ impl Logs {
     /// Begins to write logs, to standard error: what a command answers is on standard output. Does nothing where logs are written already, as
     /// a host that mounts the router may do.
     pub(crate) fn begin(config: &Config) -> Self {
+        std::panic::set_hook(Box::new(log_panic));
         // `tokio-postgres` writes each statement with its parameters. What it writes does not reach `tracing` today, and must not if one of the
         // other crates ever builds a bridge, whatever level is asked for.
         let no_parameters = Targets::new().with_default(LevelFilter::TRACE).with_target("tokio_postgres", LevelFilter::INFO);
@@ -60,6 +61,12 @@ impl Logs {
             exporter.end().await;
         }
     }
+}
+
+/// Logs where a panic comes from, and not what it says: that may quote what a client sent, as one about a text cut within a character does.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, "a panic");
 }
 
 fn lines(json: bool) -> Box<dyn Layer<Registry> + Send + Sync> {

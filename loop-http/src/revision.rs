@@ -76,16 +76,25 @@ fn read(headers: &HeaderMap) -> Option<IfMatch> {
             // It must be alone; any row that is there will do.
             return (headers.get_all(header::IF_MATCH).iter().count() == 1).then_some(IfMatch(None));
         }
+        let mut tags = 0;
         loop {
+            // Elements of a list may be empty (RFC 9110, section 5.6.1.2), but not all of them.
+            rest = rest.trim_start_matches([' ', '\t', ',']);
+            if rest.is_empty() {
+                break;
+            }
             let (weak, tag) = rest.strip_prefix("W/").map_or((false, rest), |tag| (true, tag));
             let (tag, after) = tag.strip_prefix('"')?.split_once('"')?;
             // A revision has one spelling.
             revisions.extend(tag.parse().ok().filter(|revision: &i64| !weak && revision.to_string() == tag));
+            tags += 1;
             rest = after.trim_start_matches([' ', '\t']);
-            if rest.is_empty() {
-                break;
+            if !rest.is_empty() && !rest.starts_with(',') {
+                return None;
             }
-            rest = rest.strip_prefix(',')?.trim_start_matches([' ', '\t']);
+        }
+        if tags == 0 {
+            return None;
         }
     }
     Some(IfMatch(Some(revisions)))
@@ -110,10 +119,11 @@ mod tests {
         assert_eq!((revisions(&[]), revisions(&["*"]), revisions(&[" * "])), (None, None, None));
         assert_eq!(revisions(&["\"3\""]), Some(vec![3]));
         assert_eq!(revisions(&["\"3\",\"4\" , \"5\"", "\"6\""]), Some(vec![3, 4, 5, 6]));
+        assert_eq!((revisions(&["\"3\","]), revisions(&[",\"3\", ,\"4\""])), (Some(vec![3]), Some(vec![3, 4])));
         for none in ["\"\"", "\"abc\"", "W/\"3\"", "\"03\"", "\"+3\"", "\"99999999999999999999\"", "\"a,b\""] {
             assert_eq!(revisions(&[none]), Some(vec![]), "{none}");
         }
-        for malformed in ["", "3", "\"3", "3\"", "\"3\" \"4\"", "\"3\",", ",\"3\"", "w/\"3\"", "*, \"3\"", "\"3\", *"] {
+        for malformed in ["", "3", "\"3", "3\"", "\"3\" \"4\"", ",", "w/\"3\"", "*, \"3\"", "\"3\", *"] {
             assert_eq!(revisions(&[malformed]), Some(vec![-1]), "{malformed}");
         }
         assert_eq!(revisions(&["*", "\"3\""]), Some(vec![-1]));

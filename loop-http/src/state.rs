@@ -1,9 +1,13 @@
 //! What the routes share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared as SharedFuture, WeakShared},
+};
 use loop_core::{
-    LoopStore,
+    Error, LoopStore, MigrationStatus,
     webhook::{GithubVerifier, PosthogVerifier, SentryVerifier},
 };
 
@@ -28,7 +32,11 @@ struct Shared {
     /// A permit for each kibibyte of webhooks' bodies, beyond what of each takes none.
     room: Arc<Semaphore>,
     metrics: Option<Arc<Metrics>>,
+    /// The look at the database that is under way: anybody may ask for one, so all who ask at once share it.
+    status: Arc<Mutex<Option<WeakShared<Status>>>>,
 }
+
+type Status = BoxFuture<'static, Result<MigrationStatus, Arc<Error>>>;
 
 /// How much memory the bodies of webhooks take together, in KiB, beyond what of each takes none: anybody may send one, and it is read whole
 /// before it can be verified.
@@ -92,13 +100,13 @@ impl AppState {
     /// The same with limits of the operator's.
     pub fn with_limits(store: LoopStore, webhooks: Webhooks, admin_secret: Option<BearerSecret>, limits: LimitOptions) -> Self {
         let (limits, room) = (Arc::new(Limits::new(limits)), Arc::new(Semaphore::new(ROOM_KIB as usize)));
-        Self(Arc::new(Shared { store, webhooks, admin_secret, limits, room, metrics: None }))
+        Self(Arc::new(Shared { store, webhooks, admin_secret, limits, room, metrics: None, status: Arc::default() }))
     }
 
     /// The same state, with `GET /metrics` for whom this says. What is counted is what this state's router does.
     pub fn with_metrics(self, access: MetricsAccess) -> Self {
         let metrics = Arc::new(Metrics::new(access));
-        let Shared { store, webhooks, admin_secret, limits, room, .. } = &*self.0;
+        let Shared { store, webhooks, admin_secret, limits, room, status, .. } = &*self.0;
         Self(Arc::new(Shared {
             store: store.observed_by(Arc::clone(&metrics) as _),
             webhooks: webhooks.clone(),
@@ -106,6 +114,7 @@ impl AppState {
             limits: Arc::clone(limits),
             room: Arc::clone(room),
             metrics: Some(metrics),
+            status: Arc::clone(status),
         }))
     }
 
@@ -130,6 +139,22 @@ impl AppState {
     /// Room for the body of a webhook, which takes as much as has arrived.
     pub(crate) fn room(&self) -> Room {
         Room { all: Arc::clone(&self.0.room), taken: None, bytes: 0 }
+    }
+
+    /// Whether the database answers, and is migrated.
+    pub(crate) async fn migration_status(&self) -> Result<MigrationStatus, Arc<Error>> {
+        let look = || {
+            let store = self.0.store.clone();
+            async move { store.migration_status().await.map_err(Arc::new) }.boxed().shared()
+        };
+        let shared = {
+            let mut under_way = self.0.status.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = under_way.as_ref().and_then(WeakShared::upgrade).filter(|status| status.peek().is_none());
+            let shared: SharedFuture<Status> = known.unwrap_or_else(look);
+            *under_way = shared.downgrade();
+            shared
+        };
+        shared.await
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -45,7 +45,7 @@ async fn health() -> Answer<Health> {
 }
 
 async fn ready(State(state): State<AppState>) -> Answer<Health> {
-    let status = state.store().migration_status().await.map_err(ApiError::not_ready)?;
+    let status = state.migration_status().await.map_err(ApiError::not_ready)?;
     if !status.pending.is_empty() {
         return Err(
             ApiError::unavailable("not_migrated", format!("The database lacks {} migration(s)", status.pending.len())).retry_after(10)

@@ -166,7 +166,8 @@ async fn failures(router: &Router, from: &str, forwarded_for: impl Fn(usize) -> 
 
 #[tokio::test]
 async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
-    let router = behind(&no_database(), &["10.0.0.0/8", "2001:db8:ffff::/48"], None);
+    // A network of IPv4 may be written as one of IPv6.
+    let router = behind(&no_database(), &["::ffff:10.0.0.0/104", "2001:db8:ffff::/48"], None);
     // Who is no proxy says what it likes, and is counted all the same.
     assert!(failures(&router, "192.0.2.1:1", |place| format!("198.51.100.{}", place % 250)).await < 300);
     // Behind a proxy each client is counted by itself, whatever it says before the proxy adds its address.
