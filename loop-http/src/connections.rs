@@ -1,16 +1,18 @@
 //! The connections that are served at once, and which of them goes when another one comes and there is no room.
 //!
-//! Either the server is at work for a connection, from the last byte of a request until its answer is ready, or the connection keeps the
-//! server waiting: for a request's head, for its body, or until the client reads. One that waits costs its client nothing, so anybody can
-//! have any number of them, and a limit on how long each may wait does not keep them from taking all the room there is. So where room is
-//! needed, the one goes that has waited longest. What the server is at work on is never dropped.
+//! Either the server is at work for a connection, from the head of a request until its answer is ready, or the connection keeps the server
+//! waiting: for a head, for more of a body that is being read, or until the client takes an answer. One that waits costs its client nothing,
+//! so anybody can have any number of them, and a limit on how long each may wait does not keep them from taking all the room there is. So
+//! where room is needed, the one goes that has waited longest, but not before an answer had time to reach a client that reads. What the
+//! server is at work on is never dropped.
 
 use std::{
     collections::BTreeMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -22,7 +24,13 @@ use axum::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+/// How long everybody may keep the server waiting.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// All connections.
 pub(crate) struct Connections {
@@ -41,17 +49,25 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     tickets: u64,
-    connections: BTreeMap<u64, Arc<Notify>>,
+    connections: BTreeMap<Place, Arc<Notify>>,
+}
+
+/// A place in the queue.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    since: Instant,
+    /// Tells apart those that began at the same time.
+    ticket: u64,
 }
 
 impl Connections {
-    /// Room for so many.
+    /// Room for so many, and for one at least.
     pub(crate) fn new(most: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(most)), queue: Arc::default() }
+        Self { room: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))), queue: Arc::default() }
     }
 
-    /// A place for one more, which the connection that has waited longest makes if there is none. Only while the server is at work for every
-    /// one of them does this wait.
+    /// A place for one more, which the connection that has waited longest makes if there is none. This waits only while the server is at
+    /// work for every one of them, or they have only just begun to wait.
     pub(crate) async fn place(&self) -> Connection {
         let room = || Arc::clone(&self.room).acquire_owned();
         let room = tokio::select! {
@@ -60,8 +76,8 @@ impl Connections {
             () = self.queue.shed() => room().await,
         };
         let going = Arc::new(Notify::new());
-        let ticket = self.queue.wait(&going);
-        Connection { queue: Arc::clone(&self.queue), going, state: Mutex::new(State { at_work: 0, ticket }), _room: room.ok() }
+        let place = self.queue.enter(Instant::now(), &going);
+        Connection { queue: Arc::clone(&self.queue), going, state: Mutex::new(State { at_work: 0, place }), _room: room.ok() }
     }
 }
 
@@ -70,30 +86,36 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a connection at the end, and gives it a ticket for its place.
-    fn wait(&self, connection: &Arc<Notify>) -> u64 {
+    /// Puts a connection in its place.
+    fn enter(&self, since: Instant, connection: &Arc<Notify>) -> Place {
         let mut waiting = self.waiting();
         waiting.tickets += 1;
-        let ticket = waiting.tickets;
-        waiting.connections.insert(ticket, Arc::clone(connection));
+        let place = Place { since, ticket: waiting.tickets };
+        waiting.connections.insert(place, Arc::clone(connection));
         drop(waiting);
         self.longer.notify_one();
-        ticket
+        place
     }
 
     /// Takes a connection out. Fails if that has been done: then the connection goes.
-    fn leave(&self, ticket: u64) -> io::Result<()> {
-        self.waiting().connections.remove(&ticket).map(|_| ()).ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
+    fn leave(&self, place: Place) -> io::Result<()> {
+        self.waiting().connections.remove(&place).map(|_| ()).ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// Has the connection go that has waited longest, as soon as there is one.
+    /// Has the connection go that has waited longest, as soon as one has waited long enough.
     async fn shed(&self) {
         loop {
-            if let Some((_, longest)) = self.waiting().connections.pop_first() {
-                tracing::debug!("a connection that kept the server waiting makes room for another one");
-                return longest.notify_one();
+            let soonest = match self.waiting().connections.first_entry() {
+                Some(longest) if longest.key().since.elapsed() >= GRACE => {
+                    tracing::debug!("a connection that kept the server waiting makes room for another one");
+                    return longest.remove().notify_one();
+                }
+                longest => longest.map(|longest| longest.key().since + GRACE),
+            };
+            match soonest {
+                Some(soonest) => sleep_until(soonest).await,
+                None => self.longer.notified().await,
             }
-            self.longer.notified().await;
         }
     }
 }
@@ -111,7 +133,7 @@ struct State {
     /// How many of its requests the server is at work on.
     at_work: usize,
     /// Its place among those that wait, while there are none.
-    ticket: u64,
+    place: Place,
 }
 
 impl Connection {
@@ -122,15 +144,10 @@ impl Connection {
 
     /// Answers a request. Fails if the connection has to go: then nothing of the request was done.
     pub(crate) async fn serve(self: Arc<Self>, router: Router, request: Request) -> io::Result<Response> {
-        let work = Arc::new(OnceLock::new());
-        let request = if request.body().is_end_stream() {
-            self.begin(&work)?;
-            request
-        } else {
-            // A client that was idle for long has only now begun to keep the server waiting for this.
-            self.wait_anew()?;
-            request.map(|body| Body::new(Arriving { body, connection: Arc::clone(&self), work: Arc::clone(&work) }))
-        };
+        let work = Arc::new(Work(self));
+        work.begin()?;
+        let arriving = |body| Body::new(Arriving { body, work: Arc::clone(&work), pending: false, since: None });
+        let request = if request.body().is_end_stream() { request } else { request.map(arriving) };
         let Ok(response) = TowerToHyperService::new(router).call(request).await;
         Ok(response)
     }
@@ -138,54 +155,49 @@ impl Connection {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Begins to work on a request.
-    fn begin(self: &Arc<Self>, work: &OnceLock<Work>) -> io::Result<()> {
-        let mut state = self.state();
-        if state.at_work == 0 {
-            self.queue.leave(state.ticket)?;
-        }
-        state.at_work += 1;
-        drop(state);
-        let _ = work.set(Work(Arc::clone(self)));
-        Ok(())
-    }
-
-    fn wait_anew(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if state.at_work == 0 {
-            self.queue.leave(state.ticket)?;
-            state.ticket = self.queue.wait(&self.going);
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         // It is no longer among them if it had to go.
-        let _ = self.queue.leave(self.state().ticket);
+        let _ = self.queue.leave(self.state().place);
     }
 }
 
 /// A request that the server is at work on, until this is dropped.
 struct Work(Arc<Connection>);
 
-impl Drop for Work {
-    fn drop(&mut self) {
+impl Work {
+    /// Fails if the connection has to go. It counts as begun all the same.
+    fn begin(&self) -> io::Result<()> {
+        let mut state = self.0.state();
+        state.at_work += 1;
+        if state.at_work == 1 { self.0.queue.leave(state.place) } else { Ok(()) }
+    }
+
+    /// The client keeps the server waiting.
+    fn wait(&self, since: Instant) {
         let mut state = self.0.state();
         state.at_work -= 1;
         if state.at_work == 0 {
-            state.ticket = self.0.queue.wait(&self.0.going);
+            state.place = self.0.queue.enter(since, &self.0.going);
         }
     }
 }
 
-/// The body of a request, which is at work once it is whole.
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.wait(Instant::now());
+    }
+}
+
+/// The body of a request. The server is not at work on the request while it waits for more of it.
 struct Arriving {
     body: Body,
-    connection: Arc<Connection>,
-    work: Arc<OnceLock<Work>>,
+    work: Arc<Work>,
+    pending: bool,
+    /// When it first waited. Who sends a byte now and then has waited since then.
+    since: Option<Instant>,
 }
 
 impl HttpBody for Arriving {
@@ -194,13 +206,14 @@ impl HttpBody for Arriving {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        let whole = matches!(polled, Poll::Ready(None)) || matches!(polled, Poll::Ready(Some(Ok(_)))) && self.body.is_end_stream();
-        // A body that was read to its end may be asked again.
-        if whole
-            && self.work.get().is_none()
-            && let Err(error) = self.connection.begin(&self.work)
-        {
-            return Poll::Ready(Some(Err(axum::Error::new(error))));
+        if polled.is_pending() != self.pending {
+            self.pending = polled.is_pending();
+            if self.pending {
+                let since = *self.since.get_or_insert_with(Instant::now);
+                self.work.wait(since);
+            } else if let Err(error) = self.work.begin() {
+                return Poll::Ready(Some(Err(axum::Error::new(error))));
+            }
         }
         polled
     }
@@ -211,5 +224,14 @@ impl HttpBody for Arriving {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if self.pending {
+            // Nobody waits for the rest any more: what is left is to answer.
+            let _ = self.work.begin();
+        }
     }
 }

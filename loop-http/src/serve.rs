@@ -24,6 +24,9 @@ use crate::connections::{Connection, Connections};
 /// one of its connection. After that, what is idle is closed.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
+/// How many connections are still taken that the system had accepted when the server was told to stop: as many as it keeps by default.
+const BACKLOG: usize = 4096;
+
 /// The limits of the server.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
@@ -31,11 +34,13 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer that is ready for it.
     pub write_timeout: Duration,
-    /// How many connections are served at once. Where one more comes, the one makes room that has kept the server waiting longest: for a
-    /// request, for the rest of one, or for its answer to be read. While the server is at work on a request of every one, more wait to be
-    /// accepted.
+    /// How many connections are served at once, at least one. Where one more comes, the one makes room that has kept the server waiting
+    /// longest, and for half a second at least: for a request, for the rest of one, or for its answer to be read. While the server is at
+    /// work on a request of every one, more wait to be accepted.
     pub max_connections: usize,
-    /// How long requests under way have to finish once the server is told to stop.
+    /// How long requests under way have to finish once the server is told to stop. Those that take longer are cut off, although each may
+    /// take as long as [`RouterOptions::request_timeout`](crate::RouterOptions::request_timeout): what they were about to write is not
+    /// written, or written whole.
     pub drain_timeout: Duration,
     /// Whether HTTP/2 without TLS (h2c, with prior knowledge) is understood beside HTTP/1.1. It is off by default because its
     /// connections cannot be held to the header timeout: <https://github.com/hyperium/hyper/issues/3756>.
@@ -103,15 +108,22 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// The connections that the system has accepted for a listener that is closed now: for their clients they are as good as all others.
+/// The connections that the system has accepted for a listener that goes now: for their clients they are as good as all others.
 fn backlog(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
-    let accept = || -> io::Result<_> {
-        let (stream, peer) = listener.accept()?;
-        stream.set_nonblocking(true)?;
-        Ok((TcpStream::from_std(stream)?, peer))
+    let accept = || loop {
+        match listener.accept() {
+            // This one went while it waited, and is not the last.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            accepted => return accepted,
+        }
     };
-    iter::from_fn(|| accept().ok()).collect()
+    let served = |(stream, peer): (std::net::TcpStream, _)| {
+        stream.set_nonblocking(true)?;
+        io::Result::Ok((TcpStream::from_std(stream)?, peer))
+    };
+    // It listens until they are out, so that none is in it then; who keeps coming does not keep the server from stopping.
+    iter::from_fn(|| accept().ok()).take(BACKLOG).filter_map(|accepted| served(accepted).ok()).collect()
 }
 
 /// What all connections share.

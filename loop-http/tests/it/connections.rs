@@ -167,6 +167,55 @@ async fn whom_the_server_is_at_work_for_keeps_its_place() {
 }
 
 #[tokio::test]
+async fn who_sends_a_body_that_nobody_reads_keeps_its_place() {
+    let (begun, done) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let work = {
+        let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
+        async move || {
+            begun.add_permits(1);
+            done.acquire().await.unwrap().forget();
+            "done"
+        }
+    };
+    // What reads no body, and what does something before it reads it.
+    let routes = axum::routing::delete(work.clone()).post(async move |request: axum::extract::Request| {
+        let answer = work().await;
+        assert_eq!(axum::body::to_bytes(request.into_body(), 10).await.unwrap(), "{}");
+        answer
+    });
+    let router = axum::Router::new().route("/work", routes);
+    let server = Server::serve(router, ServeOptions { max_connections: 1, ..ServeOptions::default() }).await;
+    for method in ["DELETE", "POST"] {
+        let mut busy = Wire::connect(server.address).await;
+        busy.send(head(method, "/work", None, &[("Content-Length", "2")]) + "{}").await.unwrap();
+        begun.acquire().await.unwrap().forget();
+        let mut other = Wire::connect(server.address).await;
+        other.send(head("GET", "/nothing", None, &[])).await.unwrap();
+        tokio::time::sleep(2 * SHORT).await;
+        done.add_permits(1);
+        assert_eq!(busy.answer().await.unwrap().body, b"done", "{method}");
+        assert_eq!(other.answer().await.unwrap().status, 404);
+    }
+}
+
+#[tokio::test]
+async fn who_sends_a_byte_now_and_then_does_not_stay() {
+    let server = server(ServeOptions { max_connections: 2, ..ServeOptions::default() }).await;
+    let mut slow = Wire::connect(server.address).await;
+    slow.send(head("POST", "/webhooks/sentry", None, &[("Content-Length", "100"), ("Expect", "100-continue")])).await.unwrap();
+    assert_eq!(slow.answer().await.unwrap().status, 100);
+    let mut idle = Wire::connect(server.address).await;
+    healthy(&mut idle).await;
+    for _ in 0..3 {
+        tokio::time::sleep(SHORT / 2).await;
+        slow.send("x").await.unwrap();
+    }
+    healthy(&mut Wire::connect(server.address).await).await;
+    assert!(slow.is_closed_within(SOON).await);
+    healthy(&mut idle).await;
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let server = server(ServeOptions::default()).await;
     let mut wire = Wire::connect(server.address).await;
