@@ -59,7 +59,7 @@ pub(crate) async fn authenticate(parts: &Parts, state: &AppState, needed: Role) 
     const MISSING: &str = "Missing or malformed Authorization header";
     let token = bearer(&parts.headers).ok_or_else(|| ApiError::bearer_required(MISSING))?;
     let key = match PlaintextKey::parse(token) {
-        Some(secret) => state.store().api_keys().authenticate(&secret).await?.zip(Some(secret)),
+        Some(secret) => state.store().api_keys().authenticate_cached(&secret).await?.zip(Some(secret)),
         None => None,
     };
     let Some((key, secret)) = key else {
@@ -70,9 +70,11 @@ pub(crate) async fn authenticate(parts: &Parts, state: &AppState, needed: Role) 
     if !key.role.allows(needed) {
         return Err(ApiError::forbidden(format!("This needs a key with the role {needed}, and this one has the role {}", key.role)));
     }
-    let store = state.store().acting(&Actor::key(&key.id));
-    let store = key.project_id.map_or_else(|| store.clone(), |project| store.within(project));
-    Ok(Caller { store, key: key.id, secret })
+    let mut store = state.store().acting(&Actor::key(&key.id));
+    if let Some(project) = &key.project_id {
+        store = store.within(project.clone());
+    }
+    Ok(Caller { store, key: key.id.clone(), secret })
 }
 
 /// The token of the one `Authorization: Bearer` header.

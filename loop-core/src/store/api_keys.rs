@@ -1,10 +1,11 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use subtle::ConstantTimeEq as _;
 use tokio_postgres::Row;
 
 use super::{
-    executor::Executor,
+    Inner,
+    executor::{Executor, On},
     sql::{self, Columns, Composed, NEWEST, Statement, Within, params},
 };
 use crate::{ApiKey, ApiKeyId, Entity, Error, IssuedKey, NewApiKey, Page, PageRequest, PlaintextKey};
@@ -170,6 +171,25 @@ impl ApiKeys<'_> {
         Ok(Some(key))
     }
 
+    /// As [`authenticate`](Self::authenticate), for a server that asks with every request: what the database answered within the last 0.75
+    /// seconds is believed. A key that was revoked elsewhere opens nothing after that, and one that was revoked, or rotated, or lost its
+    /// project, with this store or a clone of it, at once. In a transaction this always asks.
+    pub async fn authenticate_cached(&self, plaintext: &PlaintextKey) -> Result<Option<Arc<ApiKey>>, Error> {
+        let On::Pool(Inner { keys, .. }) = self.on.on else { return Ok(self.authenticate(plaintext).await?.map(Arc::new)) };
+        let hash = plaintext.hash();
+        let key = match keys.get(&hash) {
+            Some(key) => Some(key),
+            None => {
+                let asked = keys.ask();
+                let unbound = ApiKeys { on: Executor { scope: None, ..self.on } };
+                let key = unbound.authenticate(plaintext).await?.map(Arc::new);
+                keys.put(hash, asked, key.as_ref());
+                key
+            }
+        };
+        Ok(key.filter(|key| self.on.scope.is_none_or(|scope| key.project_id.as_ref() == Some(scope))))
+    }
+
     /// Gives a key another plain text. The one before opens until the grace period has passed; the one before that, no more.
     ///
     /// # Errors
@@ -180,8 +200,9 @@ impl ApiKeys<'_> {
         let grace = grace.min(LONGEST_GRACE).as_secs_f64();
         let hash = plaintext.hash();
         let parameters: &[_] = params![id, plaintext.prefix(), hash.as_slice(), grace];
-        let row = self.on.opt(ROTATE, parameters).await?;
-        let key = read_row(&row.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)?;
+        let row = self.on.opt(ROTATE, parameters).await;
+        self.on.keys_changed();
+        let key = read_row(&row?.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)?;
         Ok(IssuedKey { key, plaintext })
     }
 
@@ -191,6 +212,8 @@ impl ApiKeys<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn revoke(&self, id: &ApiKeyId) -> Result<(), Error> {
-        self.on.opt(REVOKE, params![id]).await?.map(drop).ok_or_else(|| Error::not_found(Entity::ApiKey, id))
+        let row = self.on.opt(REVOKE, params![id]).await;
+        self.on.keys_changed();
+        row?.map(drop).ok_or_else(|| Error::not_found(Entity::ApiKey, id))
     }
 }

@@ -9,6 +9,7 @@ use super::{
     Inner, LoopStore,
     connection_string::{self, TlsSettings},
     connector::{Connector, INTERVAL_STYLE, Session},
+    key_cache::KeyCache,
     pool::{Manager, Pool},
     tls::Tls,
 };
@@ -324,6 +325,7 @@ impl Settings {
             read_only: self.read_only,
             replica,
             ungrouped_sources: builder.ungrouped_sources.clone(),
+            keys: KeyCache::default(),
             migrating: tokio::sync::Mutex::new(()),
         }))
     }

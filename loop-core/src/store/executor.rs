@@ -61,6 +61,14 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Notes that API keys open something else than before.
+    pub(crate) fn keys_changed(&self) {
+        match self.on {
+            On::Pool(inner) => inner.keys.forget(),
+            On::Tx(tx) => tx.keys_changed.store(true, Ordering::Relaxed),
+        }
+    }
+
     /// A connection for several statements: those polled together travel together, in one round trip.
     pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
         let place = match self.on {

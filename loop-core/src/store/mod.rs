@@ -10,7 +10,9 @@ mod executor;
 mod goals;
 mod idempotency;
 mod issues;
+mod key_cache;
 mod labels;
+mod moment;
 mod observer;
 mod pool;
 mod projects;
@@ -42,6 +44,7 @@ pub use self::{
 };
 use self::{
     executor::{Executor, On, Pooled},
+    key_cache::KeyCache,
     pool::Pool,
 };
 use crate::{Actor, Error, ProjectId};
@@ -76,6 +79,7 @@ pub(crate) struct Inner {
     replica: Option<Arc<Inner>>,
     /// The sources whose signals each open an issue of their own.
     ungrouped_sources: Vec<String>,
+    keys: KeyCache,
     /// Held by the one migrator of this process: the others would wait in the database, each on a connection of its own.
     migrating: tokio::sync::Mutex<()>,
 }

@@ -2,14 +2,14 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::ClientWrapper;
 use tokio::time::timeout;
 
-use super::connector::Connector;
+use super::{connector::Connector, moment::Moment};
 use crate::Error;
 
 /// How long a connection may take to say that it still works.
@@ -27,23 +27,6 @@ impl Connection {
     /// Notes that it was in use until now.
     pub(crate) fn touch(&mut self) {
         self.used = Moment::now();
-    }
-}
-
-/// A moment, by two clocks: the one may stand still while the process is frozen, the other may be set back.
-#[derive(Clone, Copy)]
-struct Moment {
-    steady: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self { steady: Instant::now(), wall: SystemTime::now() }
-    }
-
-    fn elapsed(self) -> Duration {
-        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
 }
 

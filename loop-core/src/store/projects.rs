@@ -192,6 +192,9 @@ impl Projects<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, id: &ProjectId) -> Result<(), Error> {
-        sql::delete(self.on, UPDATE, id).await
+        let deleted = sql::delete(self.on, UPDATE, id).await;
+        // The project's keys open nothing any more.
+        self.on.keys_changed();
+        deleted
     }
 }

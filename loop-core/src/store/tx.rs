@@ -15,6 +15,8 @@ pub struct Tx<'a> {
     pub(crate) running: AtomicUsize,
     /// Whether the server refused a statement, after which it takes no more of them and makes a rollback of a commit.
     pub(crate) failed: AtomicBool,
+    /// Whether API keys open something else than before, once this is committed.
+    pub(crate) keys_changed: AtomicBool,
     scope: Option<&'a ProjectId>,
     actor: &'a String,
     observer: Option<&'a dyn Observer>,
@@ -45,14 +47,14 @@ impl LoopStore {
         let mut pooled = Pooled::take(&self.inner, self.observer()).await?;
         // A caller that goes away, or a panic, leaves it so.
         pooled.occupy();
-        let (result, clean) = {
+        let (result, clean, keys_changed) = {
             let client = pooled.begin(self.scope()).await?;
-            let (running, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+            let (running, failed, keys_changed) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
             let (scope, observer) = (self.scope(), self.observer());
-            let tx = Tx { client, inner: &self.inner, running, failed, scope, actor: &self.actor, observer };
+            let tx = Tx { client, inner: &self.inner, running, failed, keys_changed, scope, actor: &self.actor, observer };
             let result = work(&tx).await;
-            let Tx { client, running, failed, .. } = tx;
-            match (result, running.into_inner() == 0, failed.into_inner()) {
+            let Tx { client, running, failed, keys_changed, .. } = tx;
+            let (result, clean) = match (result, running.into_inner() == 0, failed.into_inner()) {
                 (Ok(value), true, false) => match timeout(limit, client.commit()).await {
                     Ok(Ok(())) => (Ok(value), true),
                     Ok(Err(error)) => (Err(Error::from_driver(Entity::Issue, error).into()), false),
@@ -67,8 +69,12 @@ impl LoopStore {
                     (Err(result.err().unwrap_or_else(|| refused().into())), clean)
                 }
                 (Err(error), false, _) => (Err(error), false),
-            }
+            };
+            (result, clean, keys_changed.into_inner())
         };
+        if keys_changed {
+            self.inner.keys.forget();
+        }
         if clean {
             pooled.release();
         }

@@ -18,6 +18,7 @@ mod hosts;
 mod issue_lists;
 mod issue_rules;
 mod issues;
+mod key_cache;
 mod labels;
 mod migrate;
 mod modes;

@@ -152,8 +152,10 @@ async fn of_twins_at_once_one_is_done() {
     let (app, admin) = TestApp::with_admin().await;
     for round in 0..20 {
         // A label's name is taken once: a twin that is done just before the other looks must not be told that its own name is taken.
-        let (path, body) =
-            (["/api/v1/issues", "/api/v1/labels"][round % 2], json!({ "title": "one", "name": format!("{round}"), "color": "red" }));
+        let (path, body) = match round % 2 {
+            0 => ("/api/v1/issues", json!({ "title": "one" })),
+            _ => ("/api/v1/labels", json!({ "name": format!("{round}"), "color": "#ff0000" })),
+        };
         let key = format!("round-{round}");
         let calls = (0..20).map(|_| {
             let (admin, key, body) = (admin.clone(), key.clone(), body.clone());

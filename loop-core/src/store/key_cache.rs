@@ -1,0 +1,79 @@
+//! The keys that were found to open something a moment ago.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::moment::Moment;
+use crate::{ApiKey, Timestamp};
+
+/// How long an answer of the database is believed. A key that is revoked elsewhere opens nothing after that.
+const BELIEVED: Duration = Duration::from_millis(750);
+/// After how long one of those who use it asks again, so that the others need not when it is no longer believed.
+const RENEWED: Duration = Duration::from_millis(300);
+/// How many keys are known at most. Each is less than a kibibyte.
+const MOST: usize = 10_000;
+
+/// What is known of keys, by the SHA-256 of their plain text. Only of those that open something: to guess is no faster with this.
+#[derive(Default)]
+pub(crate) struct KeyCache {
+    known: RwLock<HashMap<[u8; 32], Known>>,
+    /// How often keys were changed by this store. What was asked before a change is not believed after it.
+    changes: AtomicU64,
+}
+
+struct Known {
+    key: Arc<ApiKey>,
+    asked: Asked,
+    /// Whether somebody is asking again.
+    renewing: AtomicBool,
+}
+
+/// When the database was asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    at: Moment,
+    changes: u64,
+}
+
+impl KeyCache {
+    /// Says that the database is about to be asked.
+    pub(crate) fn ask(&self) -> Asked {
+        Asked { at: Moment::now(), changes: self.changes.load(Ordering::Acquire) }
+    }
+
+    /// The key, unless the caller has to ask the database.
+    pub(crate) fn get(&self, hash: &[u8; 32]) -> Option<Arc<ApiKey>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Known { key, asked, renewing } = known.get(hash)?;
+        let expired = || key.expires_at.is_some_and(|end| end <= Timestamp::now());
+        let due = || asked.at.elapsed() >= RENEWED && !renewing.swap(true, Ordering::Relaxed);
+        (self.believes(*asked) && !expired() && !due()).then(|| Arc::clone(key))
+    }
+
+    /// Takes in what the database answered.
+    pub(crate) fn put(&self, hash: [u8; 32], asked: Asked, key: Option<&Arc<ApiKey>>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        match key {
+            Some(key) => known.insert(hash, Known { key: Arc::clone(key), asked, renewing: AtomicBool::new(false) }),
+            None => known.remove(&hash),
+        };
+    }
+
+    /// Forgets all keys, because some were changed.
+    pub(crate) fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn believes(&self, asked: Asked) -> bool {
+        asked.changes == self.changes.load(Ordering::Acquire) && asked.at.elapsed() < BELIEVED
+    }
+}
