@@ -292,7 +292,9 @@ impl Settings {
             // The settings let only plain characters into the name.
             let search_path = self.schema.as_ref().map_or_else(String::new, |schema| format!("; SET LOCAL search_path TO \"{schema}\""));
             let idle = IDLE_IN_TRANSACTION.as_millis();
-            Some(format!("SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {idle}{search_path}"))
+            Some(format!(
+                "SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {idle}; SET LOCAL jit TO off{search_path}"
+            ))
         };
         let access = if self.read_only { " READ ONLY" } else { "" };
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED{access}");
@@ -334,10 +336,11 @@ impl Settings {
     /// refuse.
     fn session_options(&mut self, limit: u128) {
         let mut options = self.config.get_options().map_or_else(String::new, |options| format!("{options} "));
-        // The triggers must see what was committed while they waited for a lock, whatever the role or the database has for a default.
+        // The triggers must see what was committed while they waited for a lock, whatever the role or the database has for a default. To
+        // compile a statement takes longer than any of these runs: a large batch would take seconds.
         options = format!(
             "{options}-c statement_timeout={limit} -c idle_in_transaction_session_timeout={} \
-             -c default_transaction_isolation=read\\ committed -c IntervalStyle={INTERVAL_STYLE}",
+             -c default_transaction_isolation=read\\ committed -c jit=off -c IntervalStyle={INTERVAL_STYLE}",
             IDLE_IN_TRANSACTION.as_millis()
         );
         if let Some(schema) = &self.schema {
