@@ -85,7 +85,7 @@ impl LoopStore {
         let mut connection = self.take_connection().await?;
         // A caller that goes away leaves it so, and the connection is not handed on.
         connection.occupy();
-        let transaction = connection.begin(None).await?;
+        let (transaction, _) = connection.begin(None).await?;
         let report = run(transaction, self.schema(), self.has_row_security()).await?;
         connection.release();
         Ok(report)
@@ -122,7 +122,7 @@ impl LoopStore {
 }
 
 /// Runs the migrations in a transaction, and commits it.
-async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&str>, row_security: bool) -> Result<MigrationReport, Error> {
+async fn run(transaction: tokio_postgres::Transaction<'_>, schema: Option<&str>, row_security: bool) -> Result<MigrationReport, Error> {
     // A transaction's lock, because a session's own would stay behind on a pooler's connection. Waiting for another migrator is no
     // reason to give up soon, and neither is a migration that takes its time.
     transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'").await.map_err(failed)?;
@@ -149,7 +149,7 @@ async fn run(transaction: deadpool_postgres::Transaction<'_>, schema: Option<&st
 }
 
 /// Whether there is no schema of this name. Creating one that is there asks for a right that whoever it was created for need not have.
-async fn missing(transaction: &deadpool_postgres::Transaction<'_>, schema: &str) -> Result<bool, Error> {
+async fn missing(transaction: &tokio_postgres::Transaction<'_>, schema: &str) -> Result<bool, Error> {
     let sql = "SELECT to_regnamespace(quote_ident($1)) IS NULL";
     let rows = transaction.query_typed(sql, &[(&schema, Type::TEXT)]).await.map_err(failed)?;
     rows.first().map_or(Ok(true), |row| row.try_get(0).map_err(failed))
@@ -166,7 +166,7 @@ fn failed_run(error: refinery_core::Error) -> Error {
 }
 
 /// A transaction as refinery's runner sees a connection: it would open one of its own for each migration, and take no lock.
-struct Locked<'a>(deadpool_postgres::Transaction<'a>);
+struct Locked<'a>(tokio_postgres::Transaction<'a>);
 
 impl AsyncTransaction for Locked<'_> {
     type Error = tokio_postgres::Error;

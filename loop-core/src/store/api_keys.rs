@@ -177,15 +177,14 @@ impl ApiKeys<'_> {
     pub async fn authenticate_cached(&self, plaintext: &PlaintextKey) -> Result<Option<Arc<ApiKey>>, Error> {
         let On::Pool(Inner { keys, .. }) = self.on.on else { return Ok(self.authenticate(plaintext).await?.map(Arc::new)) };
         let hash = plaintext.hash();
-        let key = match keys.get(&hash) {
-            Some(key) => Some(key),
-            None => {
-                let asked = keys.ask();
-                let unbound = ApiKeys { on: Executor { scope: None, ..self.on } };
-                let key = unbound.authenticate(plaintext).await?.map(Arc::new);
-                keys.put(hash, asked, key.as_ref());
-                key
-            }
+        let key = if let Some(key) = keys.get(&hash) {
+            Some(key)
+        } else {
+            let asked = keys.ask();
+            let unbound = ApiKeys { on: Executor { scope: None, ..self.on } };
+            let key = unbound.authenticate(plaintext).await?.map(Arc::new);
+            keys.put(hash, asked, key.as_ref());
+            key
         };
         Ok(key.filter(|key| self.on.scope.is_none_or(|scope| key.project_id.as_ref() == Some(scope))))
     }

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::ClientWrapper;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{
     CancelToken, Config, SimpleQueryMessage,
@@ -15,7 +14,10 @@ use tokio_postgres::{
     error::SqlState,
 };
 
-use super::tls::{self, Opened, Tls};
+use super::{
+    client::Client,
+    tls::{self, Opened, Tls},
+};
 use crate::{
     Error,
     error::{Chain, TimedOut, pooled},
@@ -76,7 +78,7 @@ impl Connector {
     /// # Errors
     ///
     /// [`Error::Configuration`] when what is configured is what keeps every host from being used, else [`Error::Unavailable`].
-    pub(crate) async fn connect(&self) -> Result<ClientWrapper, Error> {
+    pub(crate) async fn connect(&self) -> Result<Client, Error> {
         let first = match &self.order {
             Order::InTurn => 0,
             Order::Random => random(self.hosts.len()),
@@ -98,7 +100,7 @@ impl Connector {
         Err(self.refused_by_all(refusals))
     }
 
-    async fn connect_to(&self, host: &Config) -> Result<ClientWrapper, Error> {
+    async fn connect_to(&self, host: &Config) -> Result<Client, Error> {
         let mut opened = self.open(host).await;
         // A server that has none left at this moment is asked once more.
         if let Err(Refusal::Driver(error)) = &opened
@@ -112,7 +114,7 @@ impl Connector {
             Err(Refusal::Driver(error)) => return Err(explain(error, host, self.session.is_some())),
             Err(Refusal::Silent) => return Err(Error::unavailable(TimedOut(self.limit))),
         };
-        let client = ClientWrapper::new(client, serving);
+        let client = Client::new(client, serving);
         if let Some(session) = &self.session {
             if interval_style.is_some_and(|style| style != INTERVAL_STYLE) {
                 return Err(pooled(FORGOTTEN));
@@ -148,7 +150,7 @@ impl Connector {
 
 impl Session {
     /// Makes sure of what must not be otherwise: a round trip, where there is such.
-    async fn settle(&self, client: &ClientWrapper, host: &Config) -> Result<(), Error> {
+    async fn settle(&self, client: &Client, host: &Config) -> Result<(), Error> {
         // The style of intervals may be the one setting that a pooler keeps. In another schema the tables would be somebody else's.
         if let Some(schema) = &self.schema {
             let answer = client.simple_query("SHOW search_path").await.map_err(Error::unavailable)?;

@@ -2,29 +2,27 @@
 
 use std::{
     borrow::Cow,
-    pin::pin,
     sync::atomic::{AtomicUsize, Ordering},
-    task::Poll,
     time::{Duration, Instant},
 };
 
 use deadpool::managed::{Object, PoolError};
-use deadpool_postgres::{ClientWrapper, StatementCache, Transaction};
-use futures_util::{join, poll};
+use futures_util::{TryStreamExt as _, join};
 use postgres_types::{ToSql, Type};
 use tokio::time::timeout;
-use tokio_postgres::{Client, IsolationLevel, Row, error::SqlState};
+use tokio_postgres::{IsolationLevel, Row, Transaction, error::SqlState};
 use tracing::Instrument as _;
 
 use super::{
     Inner, Observer, StatementEnd, StatementMode, Tx,
+    client::{Client, Prepared, Text},
     observer::{Watched, waited},
     pool::{self, Manager},
-    sql::{Bound, Composed, ScopeParam, Statement},
+    sql::{Bound, Composed, ScopeParam, Statement, Value},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
 
-/// How many statements a connection keeps prepared before composed ones travel without a name. There are as many of those as there are
+/// How many composed statements a connection keeps prepared before others travel without a name. There are as many of those as there are
 /// combinations of filters and fields, and each that is prepared takes memory here and in the server for as long as the connection lives.
 const MAX_PREPARED: usize = 256;
 
@@ -121,7 +119,7 @@ enum Place<'a> {
 impl Connection<'_> {
     /// Every row the statement answers.
     pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.name(), statement.sql, params, usize::MAX).await
+        self.run(statement.entity, statement.name(), Text::fixed(statement.sql), params).await
     }
 
     /// The row the statement answers, if any.
@@ -131,27 +129,22 @@ impl Connection<'_> {
 
     /// Every row a composed statement answers.
     pub(crate) async fn composed(&self, statement: &Composed<'_>) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.name, &statement.sql, &statement.params, MAX_PREPARED).await
+        self.run(statement.entity, statement.name, Text::composed(&statement.sql), &statement.params).await
     }
 
-    /// Runs a statement, prepared if the connection has prepared fewer than `prepared` so far.
-    async fn run(&self, entity: Entity, name: &'static str, sql: &str, params: &[Bound<'_>], prepared: usize) -> Result<Vec<Row>, Error> {
-        let scope = ScopeParam(self.scope);
-        let mut bound: Vec<Bound<'_>> = Vec::with_capacity(params.len() + 1);
-        bound.push(&scope);
-        bound.extend_from_slice(params);
-        let (inner, client, cache, running) = match &self.place {
+    async fn run(&self, entity: Entity, name: &'static str, text: Text<'_>, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
+        let (inner, client, prepared, running) = match &self.place {
             Place::Pooled(pooled) => {
                 let client = pooled.client()?;
-                (pooled.inner, &**client, &client.statement_cache, &pooled.running)
+                (pooled.inner, &**client, client.prepared(), &pooled.running)
             }
-            Place::Tx(tx) => (tx.inner, tx.client.client(), &tx.client.statement_cache, &tx.running),
+            Place::Tx(tx) => (tx.inner, tx.transaction.client(), tx.prepared, &tx.running),
         };
-        let full = prepared != usize::MAX && cache.size() >= prepared;
-        let names = (inner.mode == StatementMode::Prepared && !full).then_some(&**cache);
         let begin = if let Place::Pooled(_) = self.place { inner.begin_within(self.scope) } else { None };
-        let call = Call { sql, bound: &bound, names, begin: begin.as_deref(), limit: inner.statement_timeout };
-        let watched = Watched::begin(self.observer, name, call.travel());
+        let values = Values { scope: ScopeParam(self.scope), params };
+        let call =
+            Call { text, values, travel: Travel::of(text, inner.mode, prepared), begin: begin.as_deref(), limit: inner.statement_timeout };
+        let watched = Watched::begin(self.observer, name, call.describe());
         let answer = call.run(client, running).instrument(watched.span()).await;
         let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
         watched.end(answer.as_ref().map_or_else(StatementEnd::Failed, |rows| StatementEnd::Rows(rows.len())));
@@ -207,37 +200,75 @@ enum Cause {
 
 /// A statement on its way.
 struct Call<'c> {
-    sql: &'c str,
-    bound: &'c [Bound<'c>],
-    /// The names of statements on this connection: it has one, or gets one now. Without, it travels without a name.
-    names: Option<&'c StatementCache>,
+    text: Text<'c>,
+    values: Values<'c>,
+    travel: Travel<'c>,
     /// The beginning of a transaction of its own.
     begin: Option<&'c str>,
     limit: Duration,
 }
 
+/// What a statement is sent as.
+enum Travel<'c> {
+    /// As the name it has on this connection.
+    Named(tokio_postgres::Statement),
+    /// As its text, and it gets a name.
+    First(&'c Prepared),
+    /// As its text.
+    Unnamed,
+}
+
+impl<'c> Travel<'c> {
+    fn of(text: Text<'_>, mode: StatementMode, prepared: &'c Prepared) -> Self {
+        if mode == StatementMode::Unnamed {
+            return Self::Unnamed;
+        }
+        match prepared.get(text) {
+            Some(statement) => Self::Named(statement),
+            None if !text.is_fixed && prepared.composed() >= MAX_PREPARED => Self::Unnamed,
+            None => Self::First(prepared),
+        }
+    }
+}
+
+/// The parameters of a statement, of which the scope is the first.
+struct Values<'c> {
+    scope: ScopeParam<'c>,
+    params: &'c [Bound<'c>],
+}
+
+impl Values<'_> {
+    fn iter(&self) -> impl ExactSizeIterator<Item = Bound<'_>> {
+        let count = 1 + self.params.len();
+        (0..count).map(|place| if place == 0 { &self.scope as Bound<'_> } else { self.params[place - 1] })
+    }
+}
+
 impl Call<'_> {
     /// The word in logs for how it travels.
-    fn travel(&self) -> &'static str {
-        match (self.names.is_some(), self.begin.is_some()) {
-            (true, false) => "prepared",
-            (true, true) => "prepared in a transaction",
-            (false, false) => "unnamed",
-            (false, true) => "unnamed in a transaction",
+    fn describe(&self) -> &'static str {
+        match (&self.travel, self.begin.is_some()) {
+            (Travel::Unnamed, false) => "unnamed",
+            (Travel::Unnamed, true) => "unnamed in a transaction",
+            (_, false) => "prepared",
+            (_, true) => "prepared in a transaction",
         }
     }
 
     /// Runs the statement, and no longer than it may take. `running` counts what the server is at work on: a caller that goes away while this
     /// waits leaves it raised, and the connection is not handed on.
-    async fn run(&self, client: &Client, running: &AtomicUsize) -> Result<Vec<Row>, Cause> {
+    async fn run(&self, client: &tokio_postgres::Client, running: &AtomicUsize) -> Result<Vec<Row>, Cause> {
         running.fetch_add(1, Ordering::Relaxed);
-        // On the heap: several of these are often one future.
-        let answer = timeout(self.limit, Box::pin(self.answer(client))).await;
+        let answer = match (&self.travel, self.begin) {
+            (Travel::Named(statement), None) => timeout(self.limit, self.named(client, statement)).await,
+            // On the heap: the rest is rare, and large, and several of these are often one future.
+            _ => timeout(self.limit, Box::pin(self.answer(client))).await,
+        };
         running.fetch_sub(1, Ordering::Relaxed);
         answer.map_err(|_| Cause::TimedOut)?.map_err(Cause::Driver)
     }
 
-    async fn answer(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+    async fn answer(&self, client: &tokio_postgres::Client) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Some(begin) = self.begin else { return self.rows(client).await };
         // Each is sent when it is polled first, so all three are one round trip.
         let (opened, rows, ended) = join!(client.batch_execute(begin), self.rows(client), client.batch_execute("COMMIT"));
@@ -247,24 +278,29 @@ impl Call<'_> {
         Ok(rows)
     }
 
-    async fn rows(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
-        match self.names {
-            Some(cache) => self.prepared(client, cache).await,
-            None => self.unnamed(client).await,
+    async fn rows(&self, client: &tokio_postgres::Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match &self.travel {
+            Travel::Named(statement) => self.named(client, statement).await,
+            Travel::First(prepared) => self.first(client, prepared).await,
+            Travel::Unnamed => self.unnamed(client).await,
         }
     }
 
-    async fn prepared(&self, client: &Client, cache: &StatementCache) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let types: Vec<Type> = self.bound.iter().map(|value| value.ty()).collect();
-        let mut statement = pin!(cache.prepare_typed(client, self.sql, &types));
-        if let Poll::Ready(statement) = poll!(statement.as_mut()) {
-            let values: Vec<&(dyn ToSql + Sync)> = self.bound.iter().map(|value| *value as _).collect();
-            return client.query(&statement?, &values).await;
-        }
+    async fn named(
+        &self,
+        client: &tokio_postgres::Client,
+        statement: &tokio_postgres::Statement,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let values = self.values.iter().map(|value| value as &(dyn ToSql + Sync));
+        client.query_raw(statement, values).await?.try_collect().await
+    }
+
+    /// What prepares the statement need not be waited for: the statement goes right behind it, this once without a name, in the same round
+    /// trip.
+    async fn first(&self, client: &tokio_postgres::Client, prepared: &Prepared) -> Result<Vec<Row>, tokio_postgres::Error> {
         tracing::Span::current().record("first_use", true);
-        // It is new to this connection, and what prepares it is on its way. It need not be waited for: the statement goes right behind it,
-        // this once without a name, in the same round trip.
-        match join!(statement, self.unnamed(client)) {
+        let types: Vec<Type> = self.values.iter().map(Value::ty).collect();
+        match join!(client.prepare_typed(self.text.sql, &types), self.unnamed(client)) {
             // What it did is done, whatever became of its name: nobody must be told that it failed, and do it again.
             (Err(error), Ok(rows)) => {
                 tracing::warn!(%error, "a statement could not be prepared: is there a transaction pooler that was not recognised?");
@@ -272,13 +308,16 @@ impl Call<'_> {
             }
             // The name was first, so what is wrong with both is said there.
             (Err(error), Err(_)) => Err(error),
-            (Ok(_), rows) => rows,
+            (Ok(statement), rows) => {
+                prepared.put(self.text, statement);
+                rows
+            }
         }
     }
 
-    async fn unnamed(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let values: Vec<(&(dyn ToSql + Sync), Type)> = self.bound.iter().map(|value| (*value as _, value.ty())).collect();
-        client.query_typed(self.sql, &values).await
+    async fn unnamed(&self, client: &tokio_postgres::Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let values: Vec<(&(dyn ToSql + Sync), Type)> = self.values.iter().map(|value| (value as _, value.ty())).collect();
+        client.query_typed(self.text.sql, &values).await
     }
 }
 
@@ -302,11 +341,11 @@ impl<'a> Pooled<'a> {
         Ok(Self { inner, object: Some(object?), running: AtomicUsize::new(0) })
     }
 
-    fn client(&self) -> Result<&ClientWrapper, Error> {
+    fn client(&self) -> Result<&Client, Error> {
         self.object.as_ref().map(|object| &object.client).ok_or_else(gone)
     }
 
-    pub(crate) fn client_mut(&mut self) -> Result<&mut ClientWrapper, Error> {
+    pub(crate) fn client_mut(&mut self) -> Result<&mut Client, Error> {
         self.object.as_mut().map(|object| &mut object.client).ok_or_else(gone)
     }
 
@@ -320,13 +359,14 @@ impl<'a> Pooled<'a> {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Begins a transaction within this scope. Whatever the role or the database has for a default, it sees what was committed while it waited for a lock: the
-    /// triggers need that, and so do migrators that wait for each other.
-    pub(crate) async fn begin(&mut self, scope: Option<&ProjectId>) -> Result<Transaction<'_>, Error> {
+    /// Begins a transaction within this scope. Whatever the role or the database has for a default, it sees what was committed while it
+    /// waited for a lock: the triggers need that, and so do migrators that wait for each other.
+    pub(crate) async fn begin(&mut self, scope: Option<&ProjectId>) -> Result<(Transaction<'_>, &Prepared), Error> {
         let inner = self.inner;
         let settings: Vec<String> = inner.local.clone().into_iter().chain(inner.guard(scope)).collect();
         let begin = async {
-            let mut transaction = self.client_mut()?.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            let (client, prepared) = self.client_mut()?.split();
+            let mut transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
             if inner.read_only {
                 transaction = transaction.read_only(true);
             }
@@ -334,7 +374,7 @@ impl<'a> Pooled<'a> {
             if !settings.is_empty() {
                 transaction.batch_execute(&settings.join("; ")).await.map_err(Error::unavailable)?;
             }
-            Ok(transaction)
+            Ok((transaction, prepared))
         };
         timeout(inner.statement_timeout, begin).await.map_err(|_| Error::unavailable(TimedOut(inner.statement_timeout)))?
     }

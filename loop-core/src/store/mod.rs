@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod builder;
+mod client;
 mod comments;
 mod connection_string;
 mod connector;

@@ -6,10 +6,9 @@ use std::{
 };
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use deadpool_postgres::ClientWrapper;
 use tokio::time::timeout;
 
-use super::{connector::Connector, moment::Moment};
+use super::{client::Client, connector::Connector, moment::Moment};
 use crate::Error;
 
 /// How long a connection may take to say that it still works.
@@ -19,7 +18,7 @@ pub(crate) type Pool = managed::Pool<Manager>;
 
 /// A connection with its prepared statements.
 pub(crate) struct Connection {
-    pub(crate) client: ClientWrapper,
+    pub(crate) client: Client,
     used: Moment,
 }
 

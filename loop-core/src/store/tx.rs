@@ -4,13 +4,15 @@ use tokio::time::timeout;
 
 use super::{
     Inner, LoopStore, Observer,
+    client::Prepared,
     executor::{Executor, On, Pooled},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
 
 /// A transaction under way, with the same handles as the store. It lives within [`LoopStore::transaction`].
 pub struct Tx<'a> {
-    pub(crate) client: deadpool_postgres::Transaction<'a>,
+    pub(crate) transaction: tokio_postgres::Transaction<'a>,
+    pub(crate) prepared: &'a Prepared,
     pub(crate) inner: &'a Inner,
     pub(crate) running: AtomicUsize,
     /// Whether the server refused a statement, after which it takes no more of them and makes a rollback of a commit.
@@ -48,14 +50,14 @@ impl LoopStore {
         // A caller that goes away, or a panic, leaves it so.
         pooled.occupy();
         let (result, clean, keys_changed) = {
-            let client = pooled.begin(self.scope()).await?;
+            let (transaction, prepared) = pooled.begin(self.scope()).await?;
             let (running, failed, keys_changed) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
             let (scope, observer) = (self.scope(), self.observer());
-            let tx = Tx { client, inner: &self.inner, running, failed, keys_changed, scope, actor: &self.actor, observer };
+            let tx = Tx { transaction, prepared, inner: &self.inner, running, failed, keys_changed, scope, actor: &self.actor, observer };
             let result = work(&tx).await;
-            let Tx { client, running, failed, keys_changed, .. } = tx;
+            let Tx { transaction, running, failed, keys_changed, .. } = tx;
             let (result, clean) = match (result, running.into_inner() == 0, failed.into_inner()) {
-                (Ok(value), true, false) => match timeout(limit, client.commit()).await {
+                (Ok(value), true, false) => match timeout(limit, transaction.commit()).await {
                     Ok(Ok(())) => (Ok(value), true),
                     Ok(Err(error)) => (Err(Error::from_driver(Entity::Issue, error).into()), false),
                     Err(_) => (Err(Error::unavailable(TimedOut(limit)).into()), false),
@@ -63,7 +65,7 @@ impl LoopStore {
                 // A statement broke off, and `work` went on as if nothing were.
                 (Ok(_), false, _) => (Err(Error::unavailable("a statement of the transaction broke off").into()), false),
                 (result, true, _) => {
-                    let clean = matches!(timeout(limit, client.rollback()).await, Ok(Ok(())));
+                    let clean = matches!(timeout(limit, transaction.rollback()).await, Ok(Ok(())));
                     let refused =
                         || Error::Database { source: "a statement of the transaction was refused, so that nothing could be kept".into() };
                     (Err(result.err().unwrap_or_else(|| refused().into())), clean)

@@ -178,12 +178,12 @@ async fn who_sends_a_body_that_nobody_reads_keeps_its_place() {
         }
     };
     // What reads no body, and what does something before it reads it.
-    let routes = axum::routing::delete(work.clone()).post(async move |request: axum::extract::Request| {
+    let methods = axum::routing::delete(work.clone()).post(async move |request: axum::extract::Request| {
         let answer = work().await;
         assert_eq!(axum::body::to_bytes(request.into_body(), 10).await.unwrap(), "{}");
         answer
     });
-    let router = axum::Router::new().route("/work", routes);
+    let router = axum::Router::new().route("/work", methods);
     let server = Server::serve(router, ServeOptions { max_connections: 1, ..ServeOptions::default() }).await;
     for method in ["DELETE", "POST"] {
         let mut busy = Wire::connect(server.address).await;
