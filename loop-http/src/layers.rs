@@ -1,6 +1,11 @@
-//! What is around every route: request ids, logs, panics, time limits, CORS.
+//! What is around every route: request ids, logs, metrics, panics, time limits, CORS.
 
-use std::{any::Any, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -8,20 +13,20 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, header};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, CorsLayer},
-    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
-    trace::TraceLayer,
-};
-use tracing::{Span, field::Empty};
+use tower::ServiceBuilder;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::{Instrument as _, Span, field::Empty};
+use uuid::Uuid;
 
 use crate::{
     RouterOptions,
     error::{ApiError, Cause},
     extract::single,
-    idempotency, unread,
+    idempotency,
+    metrics::Metrics,
+    unread,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,61 +35,99 @@ const REQUEST_ID_LENGTH: usize = 128;
 
 /// What [`router`](crate::router) puts around its own routes, for others that stand beside them.
 pub fn around(routes: Router, options: &RouterOptions) -> Router {
-    let limit = options.request_timeout;
-    // The last added is the outermost.
-    let mut layered = routes
-        .layer(middleware::from_fn(move |request: Request, next: Next| deadline(limit, request, next)))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(unread::drain));
-    if !options.cors_origins.is_empty() {
-        layered = layered.layer(cors(&options.cors_origins));
-    }
-    layered
-        .layer(middleware::from_fn(log_cause))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(log_response).on_failure(()))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .layer(middleware::from_fn(tame_request_id))
+    layered(routes, options, None)
 }
 
-/// A client's own request id is kept if it is one word that can stand in a log.
-async fn tame_request_id(mut request: Request, next: Next) -> Response {
-    let tame =
-        |value: &HeaderValue| value.len() <= REQUEST_ID_LENGTH && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
-    if !single(request.headers(), REQUEST_ID).is_some_and(tame) {
-        request.headers_mut().remove(REQUEST_ID);
+/// Puts everything around the routes at once: each layer of a router's own costs every request.
+pub(crate) fn layered(routes: Router, options: &RouterOptions, metrics: Option<Arc<Metrics>>) -> Router {
+    let limit = options.request_timeout;
+    let cors = (!options.cors_origins.is_empty()).then(|| cors(&options.cors_origins));
+    let layers = ServiceBuilder::new()
+        .layer(middleware::from_fn(move |request, next| observe(metrics.clone(), request, next)))
+        // What is refused or cut off is for browsers to read, too.
+        .option_layer(cors)
+        .layer(middleware::from_fn(move |request, next| protect(limit, request, next)));
+    routes.layer(layers)
+}
+
+/// Gives a request its id, counts it, and logs how it was answered.
+async fn observe(metrics: Option<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let underway = metrics.as_ref().map(|metrics| metrics.begin(&request));
+    let id = request_id(&request);
+    let span = span(&request, &id);
+    let answer = async {
+        let mut response = next.run(request).await;
+        log_cause(&response);
+        log_response(&response, begun.elapsed());
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    };
+    let response = answer.instrument(span).await;
+    if let Some(underway) = underway {
+        underway.end(&response);
     }
-    next.run(request).await
+    response
+}
+
+/// Answers in time, whatever happens, and once the client has said all that it has to say.
+async fn protect(limit: Duration, request: Request, next: Next) -> Response {
+    let answer = async |request| {
+        let answer = tokio::time::timeout(limit, next.run(request));
+        match AssertUnwindSafe(answer).catch_unwind().await {
+            Ok(answered) => answered.unwrap_or_else(|_| ApiError::deadline().into_response()),
+            Err(panic) => panicked(panic),
+        }
+    };
+    unread::drain(request, answer).await
+}
+
+/// The id of a request: a client's own is kept if it is one word that can stand in a log.
+fn request_id(request: &Request) -> HeaderValue {
+    let tame =
+        |value: &&HeaderValue| value.len() <= REQUEST_ID_LENGTH && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    let own = || HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    let given = single(request.headers(), REQUEST_ID).filter(tame).cloned();
+    given.or_else(|| own().ok()).unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
 /// The span of a request. Neither its query string nor its headers are in it: both may hold secrets.
-fn span(request: &Request) -> Span {
+fn span(request: &Request, id: &HeaderValue) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
-    let request_id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
+    let (method, path, request_id) = (request.method().as_str(), request.uri().path(), id.to_str().unwrap_or_default());
     // Of the highest level, so that a line of any level says which request it is about.
     #[cfg(not(feature = "otlp"))]
-    return tracing::error_span!("request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty);
+    return tracing::error_span!("request", method, path, route, request_id, status = Empty);
     #[cfg(feature = "otlp")]
     {
         let span = tracing::error_span!(
-            "request", method = %request.method(), path = request.uri().path(), route, request_id, status = Empty,
-            otel.name = Empty, otel.kind = Empty, otel.status_code = Empty,
+            "request",
+            method,
+            path,
+            route,
+            request_id,
+            status = Empty,
+            otel.name = Empty,
+            otel.kind = Empty,
+            otel.status_code = Empty,
         );
         crate::otlp::describe(&span, request);
         span
     }
 }
 
-fn log_response(response: &Response, latency: Duration, span: &Span) {
-    span.record("status", response.status().as_u16());
+fn log_response(response: &Response, latency: Duration) {
+    let (status, span) = (response.status().as_u16(), Span::current());
+    span.record("status", status);
     #[cfg(feature = "otlp")]
-    crate::otlp::answered(span, response.status().as_u16());
-    tracing::info!(status = response.status().as_u16(), latency_ms = latency.as_secs_f64() * 1000.0, "answered");
+    crate::otlp::answered(&span, status);
+    // To the microsecond.
+    let latency_ms = (latency.as_secs_f64() * 1e6).round() / 1e3;
+    tracing::info!(status, latency_ms, "answered");
 }
 
 /// Logs what is behind an answer of the 5xx kind, once and whole, since none of it is sent.
-async fn log_cause(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+fn log_cause(response: &Response) {
     if let Some(Cause(cause)) = response.extensions().get() {
         let mut chain = cause.to_string();
         let mut source = std::error::Error::source(&**cause);
@@ -95,11 +138,6 @@ async fn log_cause(request: Request, next: Next) -> Response {
         }
         tracing::error!(error = chain, "a request failed");
     }
-    response
-}
-
-async fn deadline(limit: Duration, request: Request, next: Next) -> Response {
-    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| ApiError::deadline().into_response())
 }
 
 /// What a panic says is not logged: it may quote what a client sent, as one about a string that was cut in the middle of a character does.

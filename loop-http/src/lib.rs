@@ -25,9 +25,7 @@ mod serve;
 mod state;
 mod unread;
 
-use std::sync::Arc;
-
-use axum::{Router, middleware};
+use axum::Router;
 
 pub use config::Config;
 pub use error::{ApiError, Details};
@@ -48,11 +46,7 @@ pub fn router(state: AppState, options: &RouterOptions) -> Router {
         .fallback(async || ApiError::no_route())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(state);
-    let api = around(routes, options);
-    match metrics {
-        Some(metrics) => api.layer(middleware::from_fn(move |request, next| Arc::clone(&metrics).measure(request, next))),
-        None => api,
-    }
+    layers::layered(routes, options, metrics)
 }
 
 /// What is put around the routes.

@@ -5,13 +5,11 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
     extract::{MatchedPath, Request},
-    middleware::Next,
     response::Response,
 };
 use http::Method;
@@ -240,13 +238,11 @@ impl Metrics {
         self.signals.get_or_create(&Arrived { outcome }).inc_by(count);
     }
 
-    /// Measures a request, from outside of everything else that is around the routes.
-    pub(crate) async fn measure(self: Arc<Self>, request: Request, next: Next) -> Response {
+    /// Begins to measure a request.
+    pub(crate) fn begin(&self, request: &Request) -> Underway<'_> {
+        self.in_flight.inc();
         let route = Route(request.extensions().get::<MatchedPath>().cloned());
-        let mut underway = Underway::begin(&self, Asked { method: known(request.method()), route });
-        let response = next.run(request).await;
-        underway.answered = Some((response.status().as_u16(), response.extensions().get::<Code>().map(|code| code.0)));
-        response
+        Underway { metrics: self, asked: Asked { method: known(request.method()), route }, begun: Instant::now(), answered: None }
     }
 }
 
@@ -308,17 +304,17 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// A request that is being answered. It is counted when it is dropped, also where its client went away.
-struct Underway<'a> {
+pub(crate) struct Underway<'a> {
     metrics: &'a Metrics,
     asked: Asked,
     begun: Instant,
     answered: Option<(u16, Option<&'static str>)>,
 }
 
-impl<'a> Underway<'a> {
-    fn begin(metrics: &'a Metrics, asked: Asked) -> Self {
-        metrics.in_flight.inc();
-        Self { metrics, asked, begun: Instant::now(), answered: None }
+impl Underway<'_> {
+    /// Counts it as answered.
+    pub(crate) fn end(mut self, response: &Response) {
+        self.answered = Some((response.status().as_u16(), response.extensions().get::<Code>().map(|code| code.0)));
     }
 }
 

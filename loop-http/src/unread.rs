@@ -13,7 +13,6 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::Request,
-    middleware::Next,
     response::Response,
 };
 use http::{HeaderMap, header};
@@ -27,14 +26,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Who sends nothing for so long is not in the middle of writing.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn drain(request: Request, next: Next) -> Response {
+/// Answers a request, and reads what that left of its body.
+pub(crate) async fn drain(request: Request, answer: impl AsyncFnOnce(Request) -> Response) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
-        return next.run(Request::from_parts(parts, body)).await;
+        return answer(Request::from_parts(parts, body)).await;
     }
     let asks_first = asks_first(&parts.headers);
     let shared = Shared(Arc::new(Mutex::new(Rest { body: Some(body), begun: false })));
-    let response = next.run(Request::from_parts(parts, Body::new(shared.clone()))).await;
+    let response = answer(Request::from_parts(parts, Body::new(shared.clone()))).await;
     // Who asked before sending, and was not told to go on, sends nothing.
     if !shared.is_end_stream() && (!asks_first || shared.is_begun()) {
         forget(shared).await;

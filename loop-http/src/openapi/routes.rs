@@ -16,8 +16,7 @@ type Describe = fn(&mut OperationDoc<'_>);
 /// Routes with their documentation.
 pub(crate) struct Routes {
     tag: &'static str,
-    router: Router<AppState>,
-    entries: Vec<Entry>,
+    routes: Vec<(Entry, MethodRouter<AppState>)>,
 }
 
 /// What the document says of a route.
@@ -47,14 +46,14 @@ macro_rules! methods {
 impl Routes {
     /// Routes of one kind: none yet.
     pub(crate) fn tagged(tag: &'static str) -> Self {
-        Self { tag, router: Router::new(), entries: Vec::new() }
+        Self { tag, routes: Vec::new() }
     }
 
     methods! { get Get post Post put Put patch Patch delete Delete }
 
     /// Says more of the route that was added last.
     pub(crate) fn also(mut self, describe: Describe) -> Self {
-        if let Some(entry) = self.entries.last_mut() {
+        if let Some((entry, _)) = self.routes.last_mut() {
             entry.describe.push(describe);
         }
         self
@@ -62,23 +61,23 @@ impl Routes {
 
     /// With those routes too.
     pub(crate) fn merge(mut self, other: Self) -> Self {
-        self.router = self.router.merge(other.router);
-        self.entries.extend(other.entries);
+        self.routes.extend(other.routes);
         self
     }
 
-    /// With those routes too, below this path.
+    /// With those routes too, below this path. They are as any others: a router that is nested in another one costs every request.
     pub(crate) fn nest(mut self, path: &str, other: Self) -> Self {
-        self.router = self.router.nest(path, other.router);
-        self.entries.extend(other.entries.into_iter().map(|entry| Entry { path: format!("{path}{}", entry.path), ..entry }));
+        self.routes
+            .extend(other.routes.into_iter().map(|(entry, route)| (Entry { path: format!("{path}{}", entry.path), ..entry }, route)));
         self
     }
 
     /// The router, with the document of all its routes at this path of it.
-    pub(crate) fn with_document(mut self, path: &str) -> Router<AppState> {
-        let entry = self.entry(HttpMethod::Get, path, "getOpenApiDocument", "Get this document", document::describe);
-        self.entries.push(entry);
-        let Self { router, entries, .. } = self;
+    pub(crate) fn with_document(self, path: &str) -> Router<AppState> {
+        let own = self.entry(HttpMethod::Get, path, "getOpenApiDocument", "Get this document", document::describe);
+        let (mut entries, routes): (Vec<Entry>, Vec<_>) = self.routes.into_iter().unzip();
+        let router = entries.iter().zip(routes).fold(Router::new(), |router, (entry, route)| router.route(&entry.path, route));
+        entries.push(own);
         router.route(path, document::serve(entries))
     }
 
@@ -87,8 +86,7 @@ impl Routes {
     }
 
     fn with(mut self, entry: Entry, route: MethodRouter<AppState>) -> Self {
-        self.router = self.router.route(&entry.path, route);
-        self.entries.push(entry);
+        self.routes.push((entry, route));
         self
     }
 }
