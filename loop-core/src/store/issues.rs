@@ -45,18 +45,19 @@ const FIND_BY_NUMBER: Statement = issue(
 SELECT t.id FROM issues AS t WHERE t.number = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)",
 );
 
-const PARENT: Statement = issue(concat!(
-    "-- issues.parent\nSELECT ",
+/// The issue, its parent and its children. Three statements would take much longer than one.
+const FAMILY: Statement = issue(concat!(
+    "-- issues.family\nSELECT 0 AS kin, ",
+    issue_columns!(),
+    " FROM issues AS t WHERE ",
+    issue_row!(),
+    "\nUNION ALL SELECT 1, ",
     issue_columns!(list),
     " FROM issues AS c JOIN issues AS t ON t.id = c.parent_id
-      WHERE c.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
-));
-
-const CHILDREN: Statement = issue(concat!(
-    "-- issues.children\nSELECT ",
+      WHERE c.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)
+UNION ALL SELECT 2, ",
     issue_columns!(list),
-    " FROM issues AS t WHERE t.parent_id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)
-      ORDER BY t.number"
+    " FROM issues AS t WHERE t.parent_id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
 ));
 
 const CREATE: Statement = issue(concat!(
@@ -101,7 +102,7 @@ const COUNT: Statement = issue("-- issues.count\nSELECT count(*) FROM issues AS 
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, PARENT, CHILDREN, CREATE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, FAMILY, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.project_id = $1");
 
@@ -223,18 +224,26 @@ impl Issues<'_> {
     pub async fn detail(&self, id: &IssueId) -> Result<IssueDetail, Error> {
         let by_id: &[_] = params![id];
         let connection = self.on.connection().await?;
-        let (issue, parent, children, labels, relations, project) = futures_util::try_join!(
-            connection.opt(GET, by_id),
-            connection.opt(PARENT, by_id),
-            connection.rows(CHILDREN, by_id),
+        let (family, labels, relations, project) = futures_util::try_join!(
+            connection.rows(FAMILY, by_id),
             connection.rows(labels::OF_ISSUE, by_id),
             connection.rows(relations::OF_ISSUE, by_id),
             connection.opt(projects::OF_ISSUE, by_id),
         )?;
+        let (mut issue, mut parent, mut children) = (None, None, Vec::new());
+        for row in &family {
+            let mut columns = Columns::of(row, "issues");
+            match columns.next::<i32>()? {
+                0 => issue = Some(read(&mut columns)?),
+                1 => parent = Some(read(&mut columns)?),
+                _ => children.push(read(&mut columns)?),
+            }
+        }
+        children.sort_unstable_by_key(|child| child.number);
         Ok(IssueDetail {
-            issue: read_row(&issue.ok_or_else(|| Error::not_found(Entity::Issue, id))?)?,
-            parent: parent.as_ref().map(read_row).transpose()?,
-            children: children.iter().map(read_row).collect::<Result<_, _>>()?,
+            issue: issue.ok_or_else(|| Error::not_found(Entity::Issue, id))?,
+            parent,
+            children,
             labels: labels.iter().map(labels::read_row).collect::<Result<_, _>>()?,
             relations: relations.iter().map(relations::read_view).collect::<Result<_, _>>()?,
             project: project.as_ref().map(projects::read_row).transpose()?,
