@@ -1,0 +1,217 @@
+//! `pgbench` with the statements that a request leads to, as the server sends them: what the database alone comes to on this machine.
+//!
+//! They are read from PostgreSQL's own log of one request. Where that has an id of the seed, pgbench takes one at random, as requests do; where it has
+//! a fresh one, pgbench makes one up.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::{
+    generator,
+    postgres::Postgres,
+    route::Route,
+    world::{Choice, World},
+};
+
+/// A script, and the values of its variables.
+pub(crate) struct Pgbench {
+    script: PathBuf,
+    variables: Vec<String>,
+}
+
+/// A line of the log.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    message: String,
+    detail: Option<String>,
+}
+
+impl Pgbench {
+    /// The script of a route. None for one that asks nothing of the database.
+    pub(crate) fn of(world: &World, name: &str, route: &Route, scratch: &Path) -> Result<Option<Self>> {
+        let statements = statements(world, route)?;
+        if statements.is_empty() {
+            return Ok(None);
+        }
+        let mut script = Script::default();
+        let statements: Vec<_> = statements.iter().map(|(sql, parameters)| script.statement(sql, parameters, &world.choices)).collect();
+        let mut text = String::new();
+        let _ = writeln!(text, "\\set fresh random(100000000000000000, 999999999999999999)");
+        for (name, choice) in &world.choices {
+            let _ = writeln!(text, "\\set {name} random({}, {})", choice.first(), choice.last());
+        }
+        // The key is looked up first. What comes behind it goes together, if it is several.
+        for (place, statement) in statements.iter().enumerate() {
+            if place == 1 && statements.len() > 2 {
+                text.push_str("\\startpipeline\n");
+            }
+            let _ = writeln!(text, "{statement};");
+        }
+        if statements.len() > 2 {
+            text.push_str("\\endpipeline\n");
+        }
+        let file = scratch.join(format!("{name}.sql"));
+        fs::write(&file, text)?;
+        Ok(Some(Self { script: file, variables: script.variables }))
+    }
+
+    /// The transactions a second that it comes to.
+    pub(crate) fn run(&self, postgres: &Postgres, connections: usize, duration: Duration) -> Result<f64> {
+        let mut pgbench = postgres.program("pgbench");
+        pgbench
+            .args(["-M", "prepared", "-n", "-c", &connections.to_string(), "-T", &duration.as_secs().max(1).to_string(), "-f"])
+            .arg(&self.script);
+        for variable in &self.variables {
+            pgbench.args(["-D", variable]);
+        }
+        let output = pgbench.arg("postgres").output()?;
+        let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success() && !error.contains("aborted"), "pgbench with {}: {error}", self.script.display());
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")).and_then(|line| line.split(' ').next());
+        Ok(rate.context("pgbench said no rate")?.parse()?)
+    }
+}
+
+/// The statements of one request, with their parameters.
+fn statements(world: &World, route: &Route) -> Result<Vec<(String, Vec<Option<String>>)>> {
+    let log = |on: bool| -> Result<usize> {
+        let mut psql = world.postgres.program("psql");
+        psql.args([
+            "-q",
+            "-c",
+            &format!("ALTER SYSTEM SET log_statement = {}", if on { "'all'" } else { "'none'" }),
+            "-c",
+            "SELECT pg_reload_conf()",
+        ]);
+        ensure!(psql.output()?.status.success(), "the log of statements could not be switched");
+        // Every process of the server reads it on its own, and another one writes what they log.
+        thread::sleep(Duration::from_millis(300));
+        Ok(world.postgres.log()?.len())
+    };
+    let begin = log(true)?;
+    generator::ask_once(&world.target, route)?;
+    log(false)?;
+    let text = world.postgres.log()?;
+    let mut statements = Vec::new();
+    for line in text[begin..].lines() {
+        let line: Line = serde_json::from_str(line)?;
+        let executed = line.message.strip_prefix("execute ").and_then(|rest| rest.split_once(": ")).map(|(_, sql)| sql);
+        // A key is marked as used once a minute, which is no request's own.
+        if let Some(sql) = executed.filter(|sql| !sql.starts_with("-- api_keys.touch")) {
+            statements.push((sql.to_owned(), parameters(line.detail.as_deref().unwrap_or_default())));
+        }
+    }
+    Ok(statements)
+}
+
+/// The values in `parameters: $1 = NULL, $2 = 'it''s'`.
+fn parameters(detail: &str) -> Vec<Option<String>> {
+    let mut values = Vec::new();
+    let mut rest = detail;
+    while let Some((_, value)) = rest.split_once(" = ") {
+        let Some(mut quoted) = value.strip_prefix('\'') else {
+            values.push(None);
+            rest = value;
+            continue;
+        };
+        let mut text = String::new();
+        while let Some((part, behind)) = quoted.split_once('\'') {
+            text.push_str(part);
+            quoted = behind;
+            match behind.strip_prefix('\'') {
+                Some(behind) => quoted = behind,
+                None => break,
+            }
+            text.push('\'');
+        }
+        values.push(Some(text));
+        rest = quoted;
+    }
+    values
+}
+
+#[derive(Default)]
+struct Script {
+    /// `name=value`, for what is the same in every transaction.
+    variables: Vec<String>,
+    /// The ids that were made for the request, each of which is another one in every transaction.
+    fresh: Vec<String>,
+}
+
+impl Script {
+    fn statement(&mut self, sql: &str, parameters: &[Option<String>], choices: &[(String, Choice)]) -> String {
+        let mut sql = sql.trim().to_owned();
+        // From the last, since `$1` is the beginning of `$12`.
+        for (place, value) in parameters.iter().enumerate().rev() {
+            let value = value.as_ref().map_or_else(|| "NULL".to_owned(), |value| self.value(value, choices));
+            sql = sql.replace(&format!("${}", place + 1), &value);
+        }
+        sql
+    }
+
+    fn value(&mut self, value: &str, choices: &[(String, Choice)]) -> String {
+        // Who acts, which is the same every time.
+        if value.starts_with("key:") {
+            return self.variable(value);
+        }
+        if let Some((name, Choice::Words(words))) = choices.iter().find(|(_, choice)| choice.words().iter().any(|word| word == value)) {
+            return format!("(ARRAY['{}'])[:{name}]", words.join("','"));
+        }
+        let (mut parts, mut fixed, mut moving) = (Vec::new(), String::new(), false);
+        for word in value.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric()) {
+            let (word, end) = word.split_at(word.trim_end_matches(|letter: char| !letter.is_ascii_alphanumeric()).len());
+            let chosen = choices.iter().find(|(_, choice)| choice.has(word)).map(|(name, choice)| match choice {
+                Choice::Numbers { prefix, .. } => format!("'{prefix}' || :{name}::text"),
+                Choice::Words(_) => unreachable!("it has no numbers"),
+            });
+            match chosen.or_else(|| self.fresh(word)) {
+                Some(part) => {
+                    if !fixed.is_empty() {
+                        parts.push(format!("{}::text", self.variable(&std::mem::take(&mut fixed))));
+                    }
+                    parts.push(part);
+                    moving = true;
+                }
+                None => fixed.push_str(word),
+            }
+            fixed.push_str(end);
+        }
+        if !moving {
+            return self.variable(value);
+        }
+        if !fixed.is_empty() {
+            parts.push(format!("{}::text", self.variable(&fixed)));
+        }
+        format!("({})", parts.join(" || "))
+    }
+
+    /// What stands for a fresh id: 24 letters and digits, the first a letter.
+    fn fresh(&mut self, word: &str) -> Option<String> {
+        let is_id = word.len() == 24
+            && word.starts_with(|first: char| first.is_ascii_lowercase())
+            && !word.bytes().any(|byte| byte.is_ascii_uppercase());
+        if !is_id {
+            return None;
+        }
+        let place = self.fresh.iter().position(|known| known == word).unwrap_or_else(|| {
+            self.fresh.push(word.to_owned());
+            self.fresh.len() - 1
+        });
+        Some(format!("'u{place:05}' || :fresh::text"))
+    }
+
+    fn variable(&mut self, value: &str) -> String {
+        let name = format!("v{}", self.variables.len());
+        self.variables.push(format!("{name}={value}"));
+        format!(":{name}")
+    }
+}

@@ -1,0 +1,256 @@
+//! `run`: every hot route at several numbers of connections.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    generator::{self, Load, Outcome},
+    pgbench::Pgbench,
+    process::{self, Memory},
+    route::Target,
+    table::{median, milliseconds, table},
+    world::World,
+    wrk,
+};
+
+/// What is run.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) issues: u32,
+    pub(crate) connections: Vec<usize>,
+    /// The routes; all of them if empty.
+    pub(crate) routes: Vec<String>,
+    /// How often each measurement is taken, in turn with those that it is compared with.
+    pub(crate) rounds: usize,
+    pub(crate) seconds: f64,
+    /// The rate of an open loop, in parts of what the closed loop came to.
+    pub(crate) open_share: f64,
+}
+
+/// What came of it, kept as JSON.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) machine: Vec<(String, String)>,
+    pub(crate) settings: Vec<(String, String)>,
+    pub(crate) plan: Plan,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) idle: Memory,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) route: String,
+    pub(crate) connections: usize,
+    pub(crate) closed: Measured,
+    pub(crate) open: Measured,
+    pub(crate) cpu: Cpu,
+    pub(crate) memory: Memory,
+    pub(crate) rates: Rates,
+}
+
+/// Requests a second, one number for each round.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Rates {
+    pub(crate) ours: Vec<f64>,
+    pub(crate) wrk: Vec<f64>,
+    pub(crate) pgbench: Vec<f64>,
+    pub(crate) other: Vec<f64>,
+}
+
+impl Rates {
+    /// The median ratio of what was measured right after each other.
+    pub(crate) fn ratio(of: &[f64], to: &[f64]) -> Option<f64> {
+        let ratios: Vec<_> = of.iter().zip(to).map(|(of, to)| of / to).collect();
+        (!ratios.is_empty()).then(|| median(&ratios))
+    }
+}
+
+/// Latencies in nanoseconds, requests a second.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) rate: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) errors: u64,
+}
+
+impl Measured {
+    #[expect(clippy::cast_precision_loss, reason = "a latency is no such number")]
+    fn of(rate: f64, latencies: &Histogram<u64>, errors: u64) -> Self {
+        let quantile = |part: f64| latencies.value_at_quantile(part) as f64;
+        Self { rate, p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999), errors }
+    }
+}
+
+/// How many cores each took, on average.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Cpu {
+    pub(crate) server: f64,
+    pub(crate) postgres: f64,
+    pub(crate) generator: f64,
+}
+
+struct Meter<'w> {
+    world: &'w World,
+    begun: Instant,
+    before: Cpu,
+}
+
+impl<'w> Meter<'w> {
+    fn start(world: &'w World) -> Result<Self> {
+        Ok(Self { world, begun: Instant::now(), before: Self::read(world)? })
+    }
+
+    fn read(world: &World) -> Result<Cpu> {
+        Ok(Cpu {
+            server: process::cpu_seconds(world.server.pid())?,
+            postgres: process::cpu_seconds(world.postgres.pid())?,
+            generator: process::cpu_seconds(std::process::id())?,
+        })
+    }
+
+    fn stop(self) -> Result<Cpu> {
+        let (after, seconds) = (Self::read(self.world)?, self.begun.elapsed().as_secs_f64());
+        let cores = |after: f64, before: f64| (after - before) / seconds;
+        Ok(Cpu {
+            server: cores(after.server, self.before.server),
+            postgres: cores(after.postgres, self.before.postgres),
+            generator: cores(after.generator, self.before.generator),
+        })
+    }
+}
+
+/// Runs all of it, and prints each row as it comes.
+pub(crate) fn run(world: &World, plan: Plan, other: Option<&Target>, scratch: &Path) -> Result<Run> {
+    let idle = process::memory(world.server.pid())?;
+    let mut rows: Vec<Row> = Vec::new();
+    for (name, route) in &world.target.routes {
+        if !plan.routes.is_empty() && !plan.routes.contains(name) {
+            continue;
+        }
+        generator::ask_once(&world.target, route)?;
+        let pgbench = Pgbench::of(world, name, route, scratch)?;
+        let other = other.and_then(|target| Some((target, target.routes.get(name)?)));
+        for &connections in &plan.connections {
+            let duration = Duration::from_secs_f64(plan.seconds);
+            let load = Load { connections, rate: None, warm_up: duration / 4, duration };
+            let mut rates = Rates::default();
+            let mut closed: Option<Outcome> = None;
+            let mut cpus = Vec::new();
+            for _ in 0..plan.rounds {
+                let meter = Meter::start(world)?;
+                let outcome = generator::drive(&world.target, &[route], load)?;
+                cpus.push(meter.stop()?);
+                rates.ours.push(outcome.throughput());
+                match &mut closed {
+                    Some(sum) => sum.add(outcome)?,
+                    None => closed = Some(outcome),
+                }
+                if let Some((target, route)) = other {
+                    rates.other.push(generator::drive(target, &[route], load)?.checked()?.throughput());
+                }
+                if let Some(pgbench) = &pgbench {
+                    rates.pgbench.push(pgbench.run(&world.postgres, connections, duration)?);
+                }
+                rates.wrk.extend(wrk::run(&world.target, route, connections, duration, scratch)?);
+            }
+            let closed = closed.ok_or_else(|| anyhow::anyhow!("no round"))?.checked()?;
+            let rate = median(&rates.ours) * plan.open_share;
+            let memory = process::memory(world.server.pid())?;
+            let open = generator::drive(&world.target, &[route], Load { rate: Some(rate), ..load })?.checked()?;
+            let row = Row {
+                route: name.clone(),
+                connections,
+                closed: Measured::of(median(&rates.ours), &closed.latencies, closed.errors),
+                open: Measured::of(open.throughput(), &open.latencies, open.errors),
+                cpu: mean(&cpus),
+                memory,
+                rates,
+            };
+            println!("{}", line(&row).join("  "));
+            rows.push(row);
+        }
+    }
+    ensure!(!rows.is_empty(), "there is no such route");
+    Ok(Run { machine: process::machine(), settings: world.settings.clone(), plan, rows, idle })
+}
+
+fn mean(cpus: &[Cpu]) -> Cpu {
+    let mean = |of: fn(&Cpu) -> f64| median(&cpus.iter().map(of).collect::<Vec<_>>());
+    Cpu { server: mean(|cpu| cpu.server), postgres: mean(|cpu| cpu.postgres), generator: mean(|cpu| cpu.generator) }
+}
+
+const HEADER: &[&str] = &[
+    "route",
+    "connections",
+    "requests/s",
+    "p50 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "open: req/s",
+    "p50 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "errors",
+    "CPU server",
+    "PostgreSQL",
+    "generator",
+    "RSS MiB",
+];
+
+fn line(row: &Row) -> Vec<String> {
+    let Row { route, connections, closed, open, cpu, memory, rates: _ } = row;
+    let mut cells = vec![route.clone(), connections.to_string()];
+    for measured in [closed, open] {
+        cells.push(format!("{:.0}", measured.rate));
+        cells.extend([measured.p50, measured.p99, measured.p999].map(milliseconds));
+    }
+    cells.push((closed.errors + open.errors).to_string());
+    cells.extend([cpu.server, cpu.postgres, cpu.generator].map(|cores| format!("{cores:.2}")));
+    cells.push(format!("{:.1}", memory.now));
+    cells
+}
+
+impl Run {
+    pub(crate) fn table(&self) -> String {
+        table(HEADER, &self.rows.iter().map(line).collect::<Vec<_>>())
+    }
+
+    /// The server beside what runs the same statements without it, and beside another implementation.
+    pub(crate) fn comparison(&self) -> String {
+        let header =
+            ["route", "connections", "requests/s", "by wrk", "pgbench", "server/pgbench", "by wrk/pgbench", "other", "server/other"];
+        let rate = |rates: &[f64]| if rates.is_empty() { "—".to_owned() } else { format!("{:.0}", median(rates)) };
+        let ratio = |of: &[f64], to: &[f64]| Rates::ratio(of, to).map_or_else(|| "—".to_owned(), |ratio| format!("{ratio:.2}"));
+        let rows = self.rows.iter().map(|row| {
+            let Rates { ours, wrk, pgbench, other } = &row.rates;
+            vec![
+                row.route.clone(),
+                row.connections.to_string(),
+                rate(ours),
+                rate(wrk),
+                rate(pgbench),
+                ratio(ours, pgbench),
+                ratio(wrk, pgbench),
+                rate(other),
+                ratio(ours, other),
+            ]
+        });
+        table(&header, &rows.collect::<Vec<_>>())
+    }
+}
+
+/// The names that a file for another implementation may use.
+pub(crate) fn values(world: &World, theirs: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
+    let mut values = world.values.clone();
+    values.extend(theirs);
+    values
+}
