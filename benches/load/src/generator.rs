@@ -46,7 +46,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Self { seconds: 0.0, latencies: Histogram::new_with_bounds(1, 120_000_000_000, 3)?, errors: 0, first_error: None, bytes: 0 })
     }
 

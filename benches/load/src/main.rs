@@ -28,6 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     route::{RouteFile, Target},
     run::Plan,
+    server::Server,
     world::World,
 };
 
@@ -81,6 +82,9 @@ struct RunArguments {
     /// How that one is asked: a file such as benches/load/src/routes.json.
     #[arg(long)]
     routes_file: Option<PathBuf>,
+    /// Another build of the server to compare with, over the same database.
+    #[arg(long, conflicts_with = "against")]
+    versus: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -98,8 +102,8 @@ fn main() -> Result<()> {
                 println!("{name} = {value}");
             }
             let other = other(&arguments, &world)?;
-            let run = run::run(&world, plan, other.as_ref(), &results)?;
-            println!("\n{}\n{}", run.table(), run.comparison());
+            let run = run::run(&world, plan, other.as_ref().map(|(target, _)| target), &results)?;
+            println!("\n{}\n{}\n{}", run.table(), run.comparison(), run.versus().unwrap_or_default());
             save(&results.join("run.json"), &run)?;
             if quick {
                 let soak = soak::soak(&world, 0.05)?;
@@ -128,18 +132,22 @@ fn main() -> Result<()> {
 fn plan(arguments: &RunArguments, quick: bool, issues: u32) -> Plan {
     let RunArguments { routes, connections, seconds, rounds, .. } = arguments.clone();
     if quick {
-        return Plan { issues, connections: vec![1, 16], routes, rounds: 1, seconds: 0.25, open_share: 0.5 };
+        return Plan { issues, connections: vec![16], routes, rounds: 1, seconds: 0.25, open_share: 0.5 };
     }
     Plan { issues, connections, routes, rounds, seconds, open_share: 0.5 }
 }
 
-fn other(arguments: &RunArguments, world: &World) -> Result<Option<Target>> {
+/// What the server is compared with, and its process, if it is one of ours.
+fn other(arguments: &RunArguments, world: &World) -> Result<Option<(Target, Option<Server>)>> {
+    if let Some(binary) = &arguments.versus {
+        let server = Server::start(binary, &world.postgres.url(), "GET /health", &world.key)?;
+        return Ok(Some((Target::new(server.address, world.routes()?)?, Some(server))));
+    }
     let (Some(against), Some(file)) = (&arguments.against, &arguments.routes_file) else { return Ok(None) };
     let address = against.trim_start_matches("http://").trim_end_matches('/');
     let address = address.to_socket_addrs()?.next().with_context(|| format!("{address} is no address"))?;
-    let mut routes: RouteFile = serde_json::from_str(&fs::read_to_string(file)?).with_context(|| file.display().to_string())?;
-    routes.values = run::values(world, routes.values);
-    Target::new(address, routes).map(Some)
+    let routes: RouteFile = serde_json::from_str(&fs::read_to_string(file)?).with_context(|| file.display().to_string())?;
+    Ok(Some((Target::new(address, routes)?, None)))
 }
 
 /// The `target` directory that this program was built into.

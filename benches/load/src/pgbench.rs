@@ -23,6 +23,8 @@ use crate::{
 
 /// A script, and the values of its variables.
 pub(crate) struct Pgbench {
+    /// How many statements there are.
+    pub(crate) statements: usize,
     script: PathBuf,
     variables: Vec<String>,
 }
@@ -61,7 +63,7 @@ impl Pgbench {
         }
         let file = scratch.join(format!("{name}.sql"));
         fs::write(&file, text)?;
-        Ok(Some(Self { script: file, variables: script.variables }))
+        Ok(Some(Self { statements: statements.len(), script: file, variables: script.variables }))
     }
 
     /// The transactions a second that it comes to.

@@ -48,6 +48,9 @@ pub(crate) fn write(target: &Path, results: &Path) -> Result<()> {
         run.table()
     );
     let _ = write!(text, "\n## Beside PostgreSQL itself\n\n{}\n{}", include_str!("comparison.md"), run.comparison());
+    if let Some(versus) = run.versus() {
+        let _ = write!(text, "\n## Beside another implementation\n\nIn turn with it, in the same run.\n\n{versus}");
+    }
     if let Some(start) = start {
         let _ = write!(text, "\n## Start and memory\n\n{}", start.table());
     }

@@ -152,16 +152,25 @@ impl Text {
         let (mut parts, mut fixed, mut rest) = (Vec::new(), String::new(), text);
         while let Some((before, after)) = rest.split_once('{') {
             fixed.push_str(before);
-            let part = after.split_once('}').and_then(|(name, behind)| match name {
-                "unique" => Some((Part::Unique, behind)),
-                name => values.get(name).map(|choices| (Part::OneOf(choices.clone()), behind)),
+            let part = after.split_once('}').and_then(|(name, behind)| match (name, values.get(name).map(Vec::as_slice)) {
+                ("unique", _) => Some((Part::Unique, behind)),
+                (_, Some([only])) => Some((Part::Fixed(only.clone()), behind)),
+                (_, Some(choices)) => Some((Part::OneOf(choices.to_vec()), behind)),
+                (_, None) => None,
             });
-            if let Some((part, behind)) = part {
-                parts.extend([Part::Fixed(std::mem::take(&mut fixed)), part]);
-                rest = behind;
-            } else {
-                fixed.push('{');
-                rest = after;
+            match part {
+                Some((Part::Fixed(text), behind)) => {
+                    fixed.push_str(&text);
+                    rest = behind;
+                }
+                Some((part, behind)) => {
+                    parts.extend([Part::Fixed(std::mem::take(&mut fixed)), part]);
+                    rest = behind;
+                }
+                None => {
+                    fixed.push('{');
+                    rest = after;
+                }
             }
         }
         parts.push(Part::Fixed(fixed + rest));

@@ -1,7 +1,6 @@
 //! `run`: every hot route at several numbers of connections.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
@@ -47,12 +46,16 @@ pub(crate) struct Run {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) route: String,
+    /// How many statements a request is.
+    pub(crate) statements: usize,
     pub(crate) connections: usize,
     pub(crate) closed: Measured,
     pub(crate) open: Measured,
     pub(crate) cpu: Cpu,
     pub(crate) memory: Memory,
     pub(crate) rates: Rates,
+    /// What another implementation came to.
+    pub(crate) other: Option<Measured>,
 }
 
 /// Requests a second, one number for each round.
@@ -138,41 +141,42 @@ pub(crate) fn run(world: &World, plan: Plan, other: Option<&Target>, scratch: &P
         }
         generator::ask_once(&world.target, route)?;
         let pgbench = Pgbench::of(world, name, route, scratch)?;
-        let other = other.and_then(|target| Some((target, target.routes.get(name)?)));
+        let theirs = other.and_then(|target| Some((target, target.routes.get(name)?)));
         for &connections in &plan.connections {
             let duration = Duration::from_secs_f64(plan.seconds);
             let load = Load { connections, rate: None, warm_up: duration / 4, duration };
             let mut rates = Rates::default();
-            let mut closed: Option<Outcome> = None;
+            let (mut closed, mut other_closed) = (Outcome::new()?, Outcome::new()?);
             let mut cpus = Vec::new();
             for _ in 0..plan.rounds {
                 let meter = Meter::start(world)?;
                 let outcome = generator::drive(&world.target, &[route], load)?;
                 cpus.push(meter.stop()?);
                 rates.ours.push(outcome.throughput());
-                match &mut closed {
-                    Some(sum) => sum.add(outcome)?,
-                    None => closed = Some(outcome),
-                }
-                if let Some((target, route)) = other {
-                    rates.other.push(generator::drive(target, &[route], load)?.checked()?.throughput());
+                closed.add(outcome)?;
+                if let Some((target, route)) = theirs {
+                    let outcome = generator::drive(target, &[route], load)?.checked()?;
+                    rates.other.push(outcome.throughput());
+                    other_closed.add(outcome)?;
                 }
                 if let Some(pgbench) = &pgbench {
                     rates.pgbench.push(pgbench.run(&world.postgres, connections, duration)?);
                 }
                 rates.wrk.extend(wrk::run(&world.target, route, connections, duration, scratch)?);
             }
-            let closed = closed.ok_or_else(|| anyhow::anyhow!("no round"))?.checked()?;
+            let closed = closed.checked()?;
             let rate = median(&rates.ours) * plan.open_share;
             let memory = process::memory(world.server.pid())?;
             let open = generator::drive(&world.target, &[route], Load { rate: Some(rate), ..load })?.checked()?;
             let row = Row {
                 route: name.clone(),
+                statements: pgbench.as_ref().map_or(0, |pgbench| pgbench.statements),
                 connections,
                 closed: Measured::of(median(&rates.ours), &closed.latencies, closed.errors),
                 open: Measured::of(open.throughput(), &open.latencies, open.errors),
                 cpu: mean(&cpus),
                 memory,
+                other: theirs.map(|_| Measured::of(median(&rates.other), &other_closed.latencies, other_closed.errors)),
                 rates,
             };
             println!("{}", line(&row).join("  "));
@@ -207,7 +211,7 @@ const HEADER: &[&str] = &[
 ];
 
 fn line(row: &Row) -> Vec<String> {
-    let Row { route, connections, closed, open, cpu, memory, rates: _ } = row;
+    let Row { route, connections, closed, open, cpu, memory, .. } = row;
     let mut cells = vec![route.clone(), connections.to_string()];
     for measured in [closed, open] {
         cells.push(format!("{:.0}", measured.rate));
@@ -224,33 +228,58 @@ impl Run {
         table(HEADER, &self.rows.iter().map(line).collect::<Vec<_>>())
     }
 
-    /// The server beside what runs the same statements without it, and beside another implementation.
+    /// The server beside what runs the same statements without it.
     pub(crate) fn comparison(&self) -> String {
-        let header =
-            ["route", "connections", "requests/s", "by wrk", "pgbench", "server/pgbench", "by wrk/pgbench", "other", "server/other"];
-        let rate = |rates: &[f64]| if rates.is_empty() { "—".to_owned() } else { format!("{:.0}", median(rates)) };
-        let ratio = |of: &[f64], to: &[f64]| Rates::ratio(of, to).map_or_else(|| "—".to_owned(), |ratio| format!("{ratio:.2}"));
-        let rows = self.rows.iter().map(|row| {
-            let Rates { ours, wrk, pgbench, other } = &row.rates;
+        let header = [
+            "route",
+            "statements",
+            "connections",
+            "pgbench/s",
+            "requests/s",
+            "ratio",
+            "by wrk",
+            "ratio",
+            "server CPU µs/request",
+            "PostgreSQL CPU µs/request",
+        ];
+        let rows = self.rows.iter().filter(|row| row.statements > 0).map(|row| {
+            let Rates { ours, wrk, pgbench, other: _ } = &row.rates;
+            let cost = |cores: f64| format!("{:.0}", cores / row.closed.rate * 1e6);
             vec![
                 row.route.clone(),
+                row.statements.to_string(),
                 row.connections.to_string(),
-                rate(ours),
-                rate(wrk),
                 rate(pgbench),
+                rate(ours),
                 ratio(ours, pgbench),
+                rate(wrk),
                 ratio(wrk, pgbench),
-                rate(other),
-                ratio(ours, other),
+                cost(row.cpu.server),
+                cost(row.cpu.postgres),
             ]
         });
         table(&header, &rows.collect::<Vec<_>>())
     }
+
+    /// The server beside another implementation, if there was one.
+    pub(crate) fn versus(&self) -> Option<String> {
+        let header = ["route", "connections", "requests/s", "other", "ratio", "p50 ms", "other", "p99 ms", "other"];
+        let rows = self.rows.iter().filter_map(|row| {
+            let (ours, other) = (&row.closed, row.other.as_ref()?);
+            let mut cells = vec![row.route.clone(), row.connections.to_string()];
+            cells.extend([rate(&row.rates.ours), rate(&row.rates.other), ratio(&row.rates.ours, &row.rates.other)]);
+            cells.extend([ours.p50, other.p50, ours.p99, other.p99].map(milliseconds));
+            Some(cells)
+        });
+        let rows: Vec<_> = rows.collect();
+        (!rows.is_empty()).then(|| table(&header, &rows))
+    }
 }
 
-/// The names that a file for another implementation may use.
-pub(crate) fn values(world: &World, theirs: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
-    let mut values = world.values.clone();
-    values.extend(theirs);
-    values
+fn rate(rates: &[f64]) -> String {
+    if rates.is_empty() { "—".to_owned() } else { format!("{:.0}", median(rates)) }
+}
+
+fn ratio(of: &[f64], to: &[f64]) -> String {
+    Rates::ratio(of, to).map_or_else(|| "—".to_owned(), |ratio| format!("{ratio:.2}"))
 }

@@ -18,7 +18,7 @@ pub(crate) struct World {
     /// What requests choose from at random.
     pub(crate) choices: Vec<(String, Choice)>,
     /// The same, written out, and the key.
-    pub(crate) values: BTreeMap<String, Vec<String>>,
+    values: BTreeMap<String, Vec<String>>,
     pub(crate) key: String,
     pub(crate) settings: Vec<(String, String)>,
 }
@@ -54,11 +54,20 @@ impl World {
         let mut values: BTreeMap<_, _> = choices.iter().map(|(name, choice)| (name.clone(), choice.all())).collect();
         values.insert("key".to_owned(), vec![key.clone()]);
         let server = Server::start(binary, &postgres.url(), "GET /health", &key)?;
-        let mut routes: RouteFile = serde_json::from_str(include_str!("routes.json"))?;
-        routes.values.clone_from(&values);
-        let target = Target::new(server.address, routes)?;
+        let target = Target::new(server.address, routes(&values)?)?;
         Ok(Self { server, postgres, target, choices, values, key, settings })
     }
+
+    /// How the server is asked.
+    pub(crate) fn routes(&self) -> Result<RouteFile> {
+        routes(&self.values)
+    }
+}
+
+fn routes(values: &BTreeMap<String, Vec<String>>) -> Result<RouteFile> {
+    let mut routes: RouteFile = serde_json::from_str(include_str!("routes.json"))?;
+    routes.values.clone_from(values);
+    Ok(routes)
 }
 
 /// The number in the ids of the seed, before the first.
