@@ -217,3 +217,34 @@ impl Script {
         format!(":{name}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_as_the_log_writes_them() {
+        let detail = "parameters: $1 = NULL, $2 = 'it''s', $3 = '', $4 = '{\"a = ''b''\"}', $5 = NULL";
+        let expected = [None, Some("it's"), Some(""), Some("{\"a = 'b'\"}"), None].map(|value| value.map(str::to_owned));
+        assert_eq!(parameters(detail), expected);
+        assert!(parameters("").is_empty());
+    }
+
+    #[test]
+    fn what_differs_between_requests_differs_between_transactions() {
+        let choices = vec![
+            ("issue".to_owned(), Choice::Numbers { prefix: "i".to_owned(), first: 10, count: 5 }),
+            ("status".to_owned(), Choice::Words(vec!["open".to_owned(), "triage".to_owned()])),
+        ];
+        let mut script = Script::default();
+        let mut fill = |value: &str| script.statement("SELECT $1", &[Some(value.to_owned())], &choices);
+        assert_eq!(fill("i14"), "SELECT ('i' || :issue::text)");
+        assert_eq!(fill("open"), "SELECT (ARRAY['open','triage'])[:status]");
+        assert_eq!(fill("i15"), "SELECT :v0");
+        assert_eq!(fill("{abcdefghijklmnopqrstuvwx}"), "SELECT (:v1::text || 'u00000' || :fresh::text || :v2::text)");
+        assert_eq!(fill("abcdefghijklmnopqrstuvwx"), "SELECT ('u00000' || :fresh::text)");
+        assert_eq!(script.variables, ["v0=i15", "v1={", "v2=}"]);
+        let twelve: Vec<_> = (1..=12).map(|_| None).collect();
+        assert_eq!(script.statement("SELECT $1, $12", &twelve, &choices), "SELECT NULL, NULL");
+    }
+}

@@ -200,3 +200,20 @@ impl Text {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_braces_are_filled_in_and_other_braces_stay() {
+        let values = BTreeMap::from([("one".to_owned(), vec!["1".to_owned()]), ("two".to_owned(), vec!["a".to_owned(), "b".to_owned()])]);
+        let fill = |text| Text::parse(text, &values).fill();
+        assert_eq!(fill("{\"a\": {\"b\": \"{one}\"}}"), "{\"a\": {\"b\": \"1\"}}");
+        assert_eq!(Text::parse("Bearer {one}", &values).constant(), Some("Bearer 1"));
+        assert!(["{a}", "{b}"].contains(&fill("{{two}}").as_str()));
+        assert_eq!(fill("{unique}").len(), 24);
+        assert_ne!(fill("{unique}"), fill("{unique}"));
+        assert_eq!(fill("{"), "{");
+    }
+}

@@ -16,15 +16,19 @@ use crate::postgres::free_port;
 /// The secret that Sentry's deliveries are signed with.
 const SENTRY_SECRET: &str = "load";
 
-/// How the server is built: without the PostgreSQL inside the process, which would not be used.
-const BUILD: &[&str] = &["build", "--release", "--locked", "-p", "loop-http", "--no-default-features", "--features", "docs"];
+/// How the server is built: as this program is. With optimisation, that is without the PostgreSQL inside the process, which would not be used; and
+/// otherwise as the tests have it, since nothing is measured then.
+const BUILD: (&str, &[&str]) =
+    if cfg!(debug_assertions) { ("debug", &[]) } else { ("release", &["--release", "--no-default-features", "--features", "docs"]) };
 
 /// Builds it, if it is not built, and answers where it is.
 pub(crate) fn build(target: &Path) -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let status = Command::new("cargo").args(BUILD).arg("--target-dir").arg(target).current_dir(root).status()?;
+    let (profile, arguments) = BUILD;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--locked", "-p", "loop-http", "--bin", "loop-http", "--target-dir"]).arg(target).args(arguments);
+    let status = cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).status()?;
     ensure!(status.success(), "the server could not be built");
-    Ok(target.join("release/loop-http"))
+    Ok(target.join(profile).join("loop-http"))
 }
 
 /// The server's program with the settings that all of its runs share.
