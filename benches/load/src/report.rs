@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::{load, process, run::Run, soak::Soak, start::Start, table::table};
+use crate::{load, run::Run, soak::Soak, start::Start, table::table};
 
 /// What Criterion keeps of a bench, in nanoseconds.
 #[derive(Deserialize)]
@@ -36,16 +36,21 @@ pub(crate) fn write(target: &Path, results: &Path) -> Result<()> {
     let facts = |facts: &[(String, String)]| {
         table(&["", ""], &facts.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect::<Vec<_>>())
     };
-    let machine = if run.machine.is_empty() { process::machine() } else { run.machine.clone() };
-    let _ =
-        write!(text, "\n## Where\n\n{}\nPostgreSQL's settings; all others are its defaults:\n\n{}", facts(&machine), facts(&run.settings));
     let _ = write!(
         text,
-        "\n## Under load\n\n{} issues with labels, relations and a signal each; every measurement {} times for {} seconds.\n\n{}",
+        "\n## Where\n\n{}\nPostgreSQL's settings; all others are its defaults:\n\n{}",
+        facts(&run.machine),
+        facts(&run.settings)
+    );
+    let _ = write!(
+        text,
+        "\n## Under load\n\n{} issues with labels, relations and a signal each; every measurement {} times for {} seconds.\n\n{}\n\
+         CPU is in cores, on average. The server had {:.1} MiB of memory before the first request.\n",
         run.plan.issues,
         run.plan.rounds,
         run.plan.seconds,
-        run.table()
+        run.table(),
+        run.idle.now
     );
     let _ = write!(text, "\n## Beside PostgreSQL itself\n\n{}\n{}", include_str!("comparison.md"), run.comparison());
     if let Some(versus) = run.versus() {

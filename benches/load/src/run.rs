@@ -6,14 +6,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     generator::{self, Load, Outcome},
     pgbench::Pgbench,
     process::{self, Memory},
-    route::Target,
+    route::{Route, Target},
     table::{median, milliseconds, table},
     world::World,
     wrk,
@@ -87,9 +86,9 @@ pub(crate) struct Measured {
 
 impl Measured {
     #[expect(clippy::cast_precision_loss, reason = "a latency is no such number")]
-    fn of(rate: f64, latencies: &Histogram<u64>, errors: u64) -> Self {
-        let quantile = |part: f64| latencies.value_at_quantile(part) as f64;
-        Self { rate, p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999), errors }
+    fn of(rate: f64, outcome: &Outcome) -> Self {
+        let quantile = |part: f64| outcome.latencies.value_at_quantile(part) as f64;
+        Self { rate, p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999), errors: outcome.errors }
     }
 }
 
@@ -133,7 +132,7 @@ impl<'w> Meter<'w> {
 
 /// Runs all of it, and prints each row as it comes.
 pub(crate) fn run(world: &World, plan: Plan, other: Option<&Target>, scratch: &Path) -> Result<Run> {
-    let idle = process::memory(world.server.pid())?;
+    let (machine, idle) = (process::machine(), process::memory(world.server.pid())?);
     let mut rows: Vec<Row> = Vec::new();
     for (name, route) in &world.target.routes {
         if !plan.routes.is_empty() && !plan.routes.contains(name) {
@@ -141,55 +140,72 @@ pub(crate) fn run(world: &World, plan: Plan, other: Option<&Target>, scratch: &P
         }
         generator::ask_once(&world.target, route)?;
         let pgbench = Pgbench::of(world, name, route, scratch)?;
-        let theirs = other.and_then(|target| Some((target, target.routes.get(name)?)));
+        let other = other.and_then(|target| Some((target, target.routes.get(name)?)));
+        let case = Case { world, name, route, pgbench, other, scratch };
         for &connections in &plan.connections {
-            let duration = Duration::from_secs_f64(plan.seconds);
-            let load = Load { connections, rate: None, warm_up: duration / 4, duration };
-            let mut rates = Rates::default();
-            let (mut closed, mut other_closed) = (Outcome::new()?, Outcome::new()?);
-            let mut cpus = Vec::new();
-            for _ in 0..plan.rounds {
-                let meter = Meter::start(world)?;
-                let outcome = generator::drive(&world.target, &[route], load)?;
-                cpus.push(meter.stop()?);
-                rates.ours.push(outcome.throughput());
-                closed.add(outcome)?;
-                if let Some((target, route)) = theirs {
-                    let outcome = generator::drive(target, &[route], load)?.checked()?;
-                    rates.other.push(outcome.throughput());
-                    other_closed.add(outcome)?;
-                }
-                if let Some(pgbench) = &pgbench {
-                    rates.pgbench.push(pgbench.run(&world.postgres, connections, duration)?);
-                }
-                rates.wrk.extend(wrk::run(&world.target, route, connections, duration, scratch)?);
-            }
-            let closed = closed.checked()?;
-            let rate = median(&rates.ours) * plan.open_share;
-            let memory = process::memory(world.server.pid())?;
-            let open = generator::drive(&world.target, &[route], Load { rate: Some(rate), ..load })?.checked()?;
-            let row = Row {
-                route: name.clone(),
-                statements: pgbench.as_ref().map_or(0, |pgbench| pgbench.statements),
-                connections,
-                closed: Measured::of(median(&rates.ours), &closed.latencies, closed.errors),
-                open: Measured::of(open.throughput(), &open.latencies, open.errors),
-                cpu: mean(&cpus),
-                memory,
-                other: theirs.map(|_| Measured::of(median(&rates.other), &other_closed.latencies, other_closed.errors)),
-                rates,
-            };
+            let row = case.measure(&plan, connections)?;
             println!("{}", line(&row).join("  "));
             rows.push(row);
         }
     }
     ensure!(!rows.is_empty(), "there is no such route");
-    Ok(Run { machine: process::machine(), settings: world.settings.clone(), plan, rows, idle })
+    Ok(Run { machine, settings: world.settings.clone(), plan, rows, idle })
 }
 
-fn mean(cpus: &[Cpu]) -> Cpu {
-    let mean = |of: fn(&Cpu) -> f64| median(&cpus.iter().map(of).collect::<Vec<_>>());
-    Cpu { server: mean(|cpu| cpu.server), postgres: mean(|cpu| cpu.postgres), generator: mean(|cpu| cpu.generator) }
+/// A route that is measured, and what it is compared with.
+struct Case<'w> {
+    world: &'w World,
+    name: &'w str,
+    route: &'w Route,
+    pgbench: Option<Pgbench>,
+    other: Option<(&'w Target, &'w Route)>,
+    scratch: &'w Path,
+}
+
+impl Case<'_> {
+    fn measure(&self, plan: &Plan, connections: usize) -> Result<Row> {
+        let Self { world, name, route, pgbench, other, scratch } = self;
+        let duration = Duration::from_secs_f64(plan.seconds);
+        let load = Load { connections, rate: None, warm_up: duration / 4, duration };
+        let (mut closed, mut others, mut rates, mut cpus) = (Outcome::new()?, Outcome::new()?, Rates::default(), Vec::new());
+        for _ in 0..plan.rounds {
+            let meter = Meter::start(world)?;
+            let outcome = generator::drive(&world.target, &[route], load)?;
+            cpus.push(meter.stop()?);
+            rates.ours.push(outcome.throughput());
+            closed.add(outcome)?;
+            if let Some((target, route)) = other {
+                let outcome = generator::drive(target, &[route], load)?.checked()?;
+                rates.other.push(outcome.throughput());
+                others.add(outcome)?;
+            }
+            if let Some(pgbench) = pgbench {
+                rates.pgbench.push(pgbench.run(&world.postgres, connections, duration)?);
+            }
+            rates.wrk.extend(wrk::run(&world.target, route, connections, duration, scratch)?);
+        }
+        let closed = closed.checked()?;
+        let memory = process::memory(world.server.pid())?;
+        let rate = median(&rates.ours);
+        let open = generator::drive(&world.target, &[route], Load { rate: Some(rate * plan.open_share), ..load })?.checked()?;
+        Ok(Row {
+            route: (*name).to_owned(),
+            statements: pgbench.as_ref().map_or(0, |pgbench| pgbench.statements),
+            connections,
+            closed: Measured::of(rate, &closed),
+            open: Measured::of(open.throughput(), &open),
+            cpu: typical(&cpus),
+            memory,
+            other: other.map(|_| Measured::of(median(&rates.other), &others)),
+            rates,
+        })
+    }
+}
+
+/// The median of each.
+fn typical(cpus: &[Cpu]) -> Cpu {
+    let typical = |of: fn(&Cpu) -> f64| median(&cpus.iter().map(of).collect::<Vec<_>>());
+    Cpu { server: typical(|cpu| cpu.server), postgres: typical(|cpu| cpu.postgres), generator: typical(|cpu| cpu.generator) }
 }
 
 const HEADER: &[&str] = &[
