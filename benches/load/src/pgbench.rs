@@ -52,14 +52,16 @@ impl Pgbench {
         for (name, choice) in &world.choices {
             let _ = writeln!(text, "\\set {name} random({}, {})", choice.first(), choice.last());
         }
-        // The key is looked up first. What comes behind it goes together, if it is several.
+        // Where a key is looked up, that is waited for. All else goes together.
+        let looked_up = usize::from(statements[0].starts_with("-- api_keys.authenticate"));
+        let together = statements.len() - looked_up > 1;
         for (place, statement) in statements.iter().enumerate() {
-            if place == 1 && statements.len() > 2 {
+            if together && place == looked_up {
                 text.push_str("\\startpipeline\n");
             }
             let _ = writeln!(text, "{statement};");
         }
-        if statements.len() > 2 {
+        if together {
             text.push_str("\\endpipeline\n");
         }
         let file = scratch.join(format!("{name}.sql"));
@@ -88,26 +90,27 @@ impl Pgbench {
     }
 }
 
-/// The statements of one request, with their parameters.
+/// The statements of one request, with their parameters: of one right behind another, as they come under load. A key that was just looked up
+/// may be believed then.
 fn statements(world: &World, route: &Route) -> Result<Vec<(String, Vec<Option<String>>)>> {
-    let log = |on: bool| -> Result<usize> {
+    let set = |what: &str, wait: u64| {
         let mut psql = world.postgres.program("psql");
-        psql.args([
-            "-q",
-            "-c",
-            &format!("ALTER SYSTEM SET log_statement = {}", if on { "'all'" } else { "'none'" }),
-            "-c",
-            "SELECT pg_reload_conf()",
-        ]);
+        psql.args(["-q", "-c", &format!("ALTER SYSTEM SET log_statement = '{what}'"), "-c", "SELECT pg_reload_conf()"]);
         ensure!(psql.output()?.status.success(), "the log of statements could not be switched");
-        // Every process of the server reads it on its own, and another one writes what they log.
-        thread::sleep(Duration::from_millis(300));
-        Ok(world.postgres.log()?.len())
+        // Every process of the server reads it on its own.
+        thread::sleep(Duration::from_millis(wait));
+        Ok(())
     };
-    let begin = log(true)?;
-    generator::ask_once(&world.target, route)?;
-    log(false)?;
-    let text = world.postgres.log()?;
+    let ask = || {
+        generator::ask_once(&world.target, route)?;
+        // Another process writes the log.
+        thread::sleep(Duration::from_millis(100));
+        world.postgres.log()
+    };
+    set("all", 300)?;
+    let begin = ask()?.len();
+    let text = ask()?;
+    set("none", 100)?;
     let mut statements = Vec::new();
     for line in text[begin..].lines() {
         let line: Line = serde_json::from_str(line)?;
