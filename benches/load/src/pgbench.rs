@@ -72,7 +72,9 @@ impl Pgbench {
     /// The transactions a second that it comes to, once each of its connections has been opened and has planned the statements, which a server
     /// with a pool did long ago.
     pub(crate) fn run(&self, postgres: &Postgres, connections: usize, duration: Duration) -> Result<f64> {
-        let (warm_up, seconds) = (2 + connections / 32, usize::try_from(duration.as_secs())?.max(1));
+        let seconds = usize::try_from(duration.as_secs())?;
+        // What is shorter than a second is only to see that it works.
+        let (warm_up, seconds) = if seconds == 0 { (0, 1) } else { (2 + connections / 32, seconds) };
         let mut pgbench = postgres.program("pgbench");
         pgbench.args(["-M", "prepared", "-n", "-P", "1", "-c", &connections.to_string()]);
         pgbench.args(["-T", &(warm_up + seconds).to_string(), "-f"]).arg(&self.script);
