@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use benches::Delivery;
 use loop_core::{
     LoopStore,
     test_util::{Line, TestServer},
@@ -42,7 +43,7 @@ struct Function {
 impl Function {
     async fn start(program: &str, database_url: &str) -> Result<Self, Failure> {
         let api = RuntimeApi::start().await;
-        let variables = [("DATABASE_URL", database_url), ("GITHUB_WEBHOOK_SECRET", benches::SECRET), ("LOOP_LOG", "off")];
+        let variables = [("DATABASE_URL", database_url), ("GITHUB_WEBHOOK_SECRET", Delivery::SECRET), ("LOOP_LOG", "off")];
         let mut command = api.command(program, &variables);
         let begin = Instant::now();
         let process = command.stderr(Stdio::inherit()).spawn()?;
@@ -78,9 +79,9 @@ impl Drop for Function {
 
 /// A delivery of GitHub's, as a function URL passes it on.
 fn event(delivery: &str) -> Result<Value, Failure> {
-    let body = benches::github_body(1024);
+    let Delivery { headers: signed, body, .. } = Delivery::of_github(1024);
     let mut headers = serde_json::Map::new();
-    for (name, value) in &benches::github_headers(&body) {
+    for (name, value) in &signed {
         headers.insert(name.to_string(), value.to_str()?.into());
     }
     headers.insert("x-github-delivery".to_owned(), delivery.into());

@@ -1,25 +1,255 @@
-//! Creating an issue, on a PostgreSQL that the bench finds or starts itself (CONTRIBUTING.md says how it chooses).
+//! The store beside its statements sent by hand on one prepared connection: what the library costs above its driver.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
+use std::cell::Cell;
+
+use benches::{
+    Bench, Database, Place, Server, Way, largest, nothing,
+    twin::{self, IssueRow, KeyRow, LabelRow, ProjectRow, RelationRow, SignalRow},
+};
 use criterion::{Criterion, criterion_group, criterion_main};
-use loop_core::{NewIssue, test_util::TestDb};
-use tokio::runtime::Runtime;
+use futures_util::join;
+use loop_core::{
+    IssueFilter, IssueId, IssuePatch, IssueStatus, LoopStore, NewApiKey, NewIssue, NewSignal, PageRequest, PlaintextKey, Role, Severity,
+};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::{Client, Row};
+
+const NONE: Option<&str> = None;
+const TITLE: &str = "The login page is blank";
+
+/// Two connections to one database: the store's and another.
+struct Sides {
+    store: LoopStore,
+    client: Client,
+}
+
+impl Sides {
+    async fn of(database: &Database) -> Self {
+        Self { store: database.store().await, client: database.client().await }
+    }
+
+    /// The id of the issue that fill.sql counts so.
+    async fn issue(&self, number: u32) -> IssueId {
+        let id = self.store.raw(&format!("SELECT 'i' || left(md5('{number}'), 23)")).await.unwrap();
+        id[0][0].as_ref().unwrap().parse().unwrap()
+    }
+}
+
+fn reading(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId) {
+    let get = bench.runtime.block_on(async {
+        store.issues().get(id).await.unwrap();
+        twin::prepare(client, store, "issues.get").await
+    });
+    bench.pair(
+        "store/get_issue",
+        &Way::new("store", nothing, async |()| store.issues().get(id).await.unwrap()),
+        &Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0)),
+    );
+
+    let [get, parent, children, labels, relations, project] = bench.runtime.block_on(async {
+        store.issues().detail(id).await.unwrap();
+        let names = ["issues.get", "issues.parent", "issues.children", "labels.of_issue", "relations.of_issue", "projects.of_issue"];
+        let mut statements = Vec::new();
+        for name in names {
+            statements.push(twin::prepare(client, store, name).await);
+        }
+        statements.try_into().unwrap()
+    });
+    let relation = |row: &Row| (RelationRow::read(row, 0), IssueRow::read(row, 7));
+    let issues = |rows: Vec<Row>| rows.iter().map(|row| IssueRow::read(row, 0)).collect::<Vec<_>>();
+    bench.pair(
+        "store/issue_detail",
+        &Way::new("store", nothing, async |()| store.issues().detail(id).await.unwrap()),
+        &Way::new("twin", nothing, async |()| {
+            let by_id: &[_] = &[&NONE as _, id as _];
+            let (issue, parent, children, labels, relations, project) = join!(
+                client.query_one(&get, by_id),
+                client.query_opt(&parent, by_id),
+                client.query(&children, by_id),
+                client.query(&labels, by_id),
+                client.query(&relations, by_id),
+                client.query_opt(&project, by_id),
+            );
+            (
+                IssueRow::read(&issue.unwrap(), 0),
+                parent.unwrap().map(|row| IssueRow::read(&row, 0)),
+                issues(children.unwrap()),
+                labels.unwrap().iter().map(|row| LabelRow::read(row, 0)).collect::<Vec<_>>(),
+                relations.unwrap().iter().map(relation).collect::<Vec<_>>(),
+                project.unwrap().map(|row| ProjectRow::read(&row, 0)),
+            )
+        }),
+    );
+}
+
+fn listing(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &str) {
+    let (filter, page) = (IssueFilter::default(), PageRequest::first());
+    let list = bench.runtime.block_on(async {
+        assert_eq!(store.issues().list(&filter, &page).await.unwrap().data.len(), 50);
+        twin::prepare(client, store, "issues.list").await
+    });
+    bench.pair(
+        id,
+        &Way::new("store", nothing, async |()| store.issues().list(&filter, &page).await.unwrap()),
+        &Way::new("twin", nothing, async |()| {
+            let rows = client.query(&list, &[&NONE, &51_i64]).await.unwrap();
+            rows.iter().take(50).map(|row| IssueRow::read(row, 0)).collect::<Vec<_>>()
+        }),
+    );
+}
+
+fn writing(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId, other: &IssueId) {
+    let new = || NewIssue::titled(TITLE.parse().unwrap());
+    let create = bench.runtime.block_on(async {
+        store.issues().create(new()).await.unwrap();
+        twin::prepare(client, store, "issues.create").await
+    });
+    bench.pair(
+        "store/create_issue",
+        &Way::new("store", new, async |new| store.issues().create(new).await.unwrap()),
+        &Way::new(
+            "twin",
+            || TITLE.to_owned(),
+            async |title: String| {
+                let labels: Vec<String> = Vec::new();
+                let none = &NONE;
+                let row = client
+                    .query_one(
+                        &create,
+                        &[
+                            none,
+                            &twin::id(),
+                            &title,
+                            none,
+                            &"task",
+                            &"open",
+                            &"medium",
+                            &false,
+                            none,
+                            none,
+                            none,
+                            &None::<serde_json::Value>,
+                            &None::<serde_json::Value>,
+                            none,
+                            none,
+                            &None::<serde_json::Value>,
+                            &None::<serde_json::Value>,
+                            &labels,
+                            &"app",
+                        ],
+                    )
+                    .await
+                    .unwrap();
+                assert!(row.get(0) && row.get(1) && row.get(2));
+                IssueRow::read(&row, 3)
+            },
+        ),
+    );
+
+    // Each changes an issue of its own, to and fro.
+    let [mine, its] = [const { Cell::new(false) }; 2];
+    let turn = |turn: &Cell<bool>| {
+        turn.set(!turn.get());
+        if turn.get() { IssueStatus::InProgress } else { IssueStatus::Open }
+    };
+    let patch = |status| IssuePatch { status: Some(status), ..IssuePatch::default() };
+    let update = bench.runtime.block_on(async {
+        store.issues().update(id, patch(IssueStatus::Open)).await.unwrap();
+        twin::prepare(client, store, "issues.update").await
+    });
+    bench.pair(
+        "store/update_status",
+        &Way::new("store", || turn(&mine), async |status| store.issues().update(id, patch(status)).await.unwrap()),
+        &Way::new(
+            "twin",
+            || turn(&its),
+            async |status| {
+                let row = client.query_one(&update, &[&NONE, other, &status, &false, &"app"]).await.unwrap();
+                assert!(row.get::<_, bool>(0));
+                IssueRow::read(&row, 1)
+            },
+        ),
+    );
+}
+
+fn taking_in(bench: &mut Bench<'_>, Sides { store, client }: &Sides) {
+    const PAYLOAD: &str = r#"{"message": "it broke", "count": 7, "host": "web-7", "trace": ["main", "serve", "handle"]}"#;
+    let signal = NewSignal::new("monitor".parse().unwrap(), "error".parse().unwrap(), Severity::High, PAYLOAD.parse().unwrap());
+    let row = SignalRow {
+        source: "monitor",
+        kind: "error",
+        severity: Severity::High,
+        payload: RawValue::from_string(PAYLOAD.to_owned()).unwrap(),
+        title: signal.title.to_string(),
+        fingerprint: None,
+    };
+    let ingest = bench.runtime.block_on(async {
+        store.signals().ingest(signal.clone()).await.unwrap();
+        twin::prepare(client, store, "signals.ingest").await
+    });
+    bench.pair(
+        "store/ingest_signal",
+        &Way::new("store", || signal.clone(), async |signal| store.signals().ingest(signal).await.unwrap()),
+        &Way::new("twin", || vec![row.clone()], async |rows| twin::ingest(client, &ingest, rows).await),
+    );
+    for size in [10, 100, 1000] {
+        bench.pair(
+            &format!("store/ingest_batch_{size}"),
+            &Way::new("store", || vec![signal.clone(); size], async |signals| store.signals().ingest_batch(signals).await.unwrap()),
+            &Way::new("twin", || vec![row.clone(); size], async |rows| twin::ingest(client, &ingest, rows).await),
+        );
+    }
+}
+
+fn authenticating(bench: &mut Bench<'_>, Sides { store, client }: &Sides) {
+    let new = NewApiKey { name: "bench".parse().unwrap(), role: Role::Write, project_id: None, expires_at: None };
+    let key = bench.runtime.block_on(store.api_keys().create(new)).unwrap().plaintext.reveal().to_owned();
+    let parsed = || PlaintextKey::parse(&key).unwrap();
+    let authenticate = bench.runtime.block_on(async {
+        store.api_keys().authenticate(&parsed()).await.unwrap().unwrap();
+        twin::prepare(client, store, "api_keys.authenticate").await
+    });
+    bench.pair(
+        "store/authenticate_key",
+        &Way::new("store", parsed, async |key| store.api_keys().authenticate(&key).await.unwrap().unwrap()),
+        &Way::new(
+            "twin",
+            || key.clone(),
+            async |key| {
+                let hash = Sha256::digest(key);
+                let key = KeyRow::read(&client.query_one(&authenticate, &[&NONE, &hash.as_slice()]).await.unwrap(), 0);
+                assert_eq!(key.hash, hash.as_slice());
+                key
+            },
+        ),
+    );
+    bench.pair(
+        "store/authenticate_key_again",
+        &Way::new("cached", parsed, async |key| store.api_keys().authenticate_cached(&key).await.unwrap().unwrap()),
+        &Way::new("asked", parsed, async |key| store.api_keys().authenticate(&key).await.unwrap().unwrap()),
+    );
+}
 
 fn store(c: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
-    let database = runtime.block_on(TestDb::new());
-    let store = database.store();
-
-    let mut group = c.benchmark_group("store");
-    group.bench_function("issues.create/small", |b| {
-        b.to_async(&runtime)
-            .iter(|| async { store.issues().create(NewIssue::titled("The login page is blank".parse().unwrap())).await.unwrap() });
+    let bench = &mut Bench::new(c);
+    bench.pair("store/new_id", &Way::new("store", nothing, async |()| IssueId::new()), &Way::new("twin", nothing, async |()| twin::id()));
+    let server = bench.runtime.block_on(Server::start(Place::Memory));
+    let (sides, id, other) = bench.runtime.block_on(async {
+        let sides = Sides::of(&server.filled("10k", largest().min(10_000)).await).await;
+        let (id, other) = (sides.issue(1).await, sides.issue(11).await);
+        (sides, id, other)
     });
-    let issue = runtime.block_on(store.issues().create(NewIssue::titled("Read me".parse().unwrap()))).unwrap();
-    group.bench_function("issues.get/small", |b| b.to_async(&runtime).iter(|| async { store.issues().get(&issue.id).await.unwrap() }));
-    group.finish();
-    // The database is dropped on the runtime that its connections live on.
-    runtime.block_on(async { drop(database) });
+    reading(bench, &sides, &id);
+    authenticating(bench, &sides);
+    listing(bench, &sides, "store/list_50_of_10k");
+    writing(bench, &sides, &id, &other);
+    taking_in(bench, &sides);
+    if largest() > 10_000 {
+        let sides = bench.runtime.block_on(async { Sides::of(&server.filled("1m", largest()).await).await });
+        listing(bench, &sides, "store/list_50_of_1M");
+    }
 }
 
 criterion_group!(benches, store);

@@ -5,12 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use benches::{Bench, Way};
+use criterion::{Criterion, criterion_group, criterion_main};
 use loop_core::{
-    Error, IdempotentRequest, IssueId, IssuePatch, IssueStatus, LoopStore, NewIssue, NewSignal, Once, PageRequest, Severity, StoredAnswer,
-    test_util::TestServer,
+    Error, IdempotentRequest, IssueFilter, IssueId, IssuePatch, IssueStatus, LoopStore, NewIssue, NewSignal, Once, PageRequest, Severity,
+    StoredAnswer, test_util::TestServer,
 };
-use tokio::runtime::Runtime;
 
 /// How a database differs from the usual one.
 #[derive(Clone, Copy, PartialEq)]
@@ -32,8 +32,11 @@ impl Variant {
     }
 }
 
+/// A store, and an issue.
+type Side = (LoopStore, IssueId);
+
 /// A migrated database, and a store bound to a project of 10,000 issues, with one of them.
-async fn store(server: &TestServer, variant: Variant) -> (LoopStore, IssueId) {
+async fn store(server: &TestServer, variant: Variant) -> Side {
     let admin = LoopStore::builder(&server.url()).pool_size(1).connect().await.unwrap();
     let name = variant.name();
     admin.raw(&format!("CREATE ROLE {name} LOGIN")).await.unwrap();
@@ -74,60 +77,48 @@ fn next() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn calls(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, variant: Variant, store: &LoopStore, id: &IssueId) {
-    let name = variant.name();
-    group.bench_function(format!("issues.get/{name}"), |b| b.to_async(runtime).iter(|| async { store.issues().get(id).await.unwrap() }));
-    group.bench_function(format!("issues.detail/{name}"), |b| {
-        b.to_async(runtime).iter(|| async { store.issues().detail(id).await.unwrap() });
-    });
-    let filter = loop_core::IssueFilter::default();
-    group.bench_function(format!("issues.list/{name}"), |b| {
-        b.to_async(runtime).iter(|| async { store.issues().list(&filter, &PageRequest::first()).await.unwrap() });
-    });
-    group.bench_function(format!("issues.create/{name}"), |b| {
-        b.to_async(runtime).iter(|| async { store.issues().create(new_issue()).await.unwrap() });
-    });
-    group.bench_function(format!("issues.update/{name}"), |b| {
-        b.to_async(runtime).iter(|| async {
-            let status = if next().is_multiple_of(2) { IssueStatus::Open } else { IssueStatus::InProgress };
-            store.issues().update(id, IssuePatch { status: Some(status), ..IssuePatch::default() }).await.unwrap()
-        });
-    });
-    group.bench_function(format!("signals.ingest/{name}"), |b| {
-        b.to_async(runtime).iter(|| async { store.signals().ingest(signal(None)).await.unwrap() });
-    });
-}
-
 fn trust(c: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
+    let bench = &mut Bench::new(c);
     let mut server = TestServer::new();
     server.start(&["fsync=on", "synchronous_commit=on", "autovacuum=on"]);
-    let mut group = c.benchmark_group("trust");
-    for variant in Variant::ALL {
-        let (store, id) = runtime.block_on(store(&server, variant));
-        calls(&mut group, &runtime, variant, &store, &id);
-        if variant != Variant::Usual {
-            continue;
+    let variants: Vec<(&str, Side)> = bench.runtime.block_on(async {
+        let mut variants = Vec::new();
+        for variant in Variant::ALL {
+            variants.push((variant.name(), store(&server, variant).await));
         }
-        group.bench_function("issues.create/idempotent", |b| {
-            b.to_async(&runtime).iter(|| async {
-                let key = next().to_string();
-                let request = IdempotentRequest { owner: "bench", key: &key, hash: [7; 32] };
-                let done = store.once(request, async |tx| -> Result<_, Error> {
-                    let issue = tx.issues().create(new_issue()).await?;
-                    Ok(StoredAnswer { status: 201, body: issue.title.as_str().into() })
-                });
-                assert!(matches!(done.await.unwrap(), Once::Done(_)));
+        variants
+    });
+    let nothing = |_: &Side| ();
+    bench.each("trust/get_issue", &variants, nothing, async |(store, id), ()| store.issues().get(id).await.unwrap());
+    bench.each("trust/issue_detail", &variants, nothing, async |(store, id), ()| store.issues().detail(id).await.unwrap());
+    let (filter, page) = (IssueFilter::default(), PageRequest::first());
+    bench.each("trust/list_50", &variants, nothing, async |(store, _), ()| store.issues().list(&filter, &page).await.unwrap());
+    bench.each("trust/create_issue", &variants, |_| new_issue(), async |(store, _), new| store.issues().create(new).await.unwrap());
+    let patch = |_: &Side| {
+        let status = if next().is_multiple_of(2) { IssueStatus::Open } else { IssueStatus::InProgress };
+        IssuePatch { status: Some(status), ..IssuePatch::default() }
+    };
+    bench.each("trust/update_status", &variants, patch, async |(store, id), patch| store.issues().update(id, patch).await.unwrap());
+    bench.each("trust/ingest_signal", &variants, |_| signal(None), async |(store, _), new| store.signals().ingest(new).await.unwrap());
+
+    let (_, (store, _)) = &variants[0];
+    let number = || next().to_string();
+    bench.pair(
+        "trust/idempotent_create",
+        &Way::new("once", number, async |key: String| {
+            let request = IdempotentRequest { owner: "bench", key: &key, hash: [7; 32] };
+            let done = store.once(request, async |tx| -> Result<_, Error> {
+                let issue = tx.issues().create(new_issue()).await?;
+                Ok(StoredAnswer { status: 201, body: issue.title.as_str().into() })
             });
-        });
-        group.bench_function("signals.ingest/opening_a_group", |b| {
-            b.to_async(&runtime).iter(|| async { store.signals().ingest(signal(Some(next().to_string()))).await.unwrap() });
-        });
-        group.bench_function("signals.ingest/joining_a_group", |b| {
-            b.to_async(&runtime).iter(|| async { store.signals().ingest(signal(Some("one".to_owned()))).await.unwrap() });
-        });
-    }
-    group.finish();
+            assert!(matches!(done.await.unwrap(), Once::Done(_)));
+        }),
+        &Way::new("usual", new_issue, async |new| store.issues().create(new).await.unwrap()),
+    );
+    let ingest = async |new: NewSignal| store.signals().ingest(new).await.unwrap();
+    let alone = Way::new("alone", || signal(None), ingest);
+    bench.pair("trust/open_group", &Way::new("grouped", || signal(Some(number())), ingest), &alone);
+    bench.pair("trust/join_group", &Way::new("grouped", || signal(Some("one".to_owned())), ingest), &alone);
 }
 
 criterion_group!(benches, trust);
