@@ -48,9 +48,9 @@ fn reading(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId)
         &Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0)),
     );
 
-    let [get, parent, children, labels, relations, project] = bench.runtime.block_on(async {
+    let [family, labels, relations, project] = bench.runtime.block_on(async {
         store.issues().detail(id).await.unwrap();
-        let names = ["issues.get", "issues.parent", "issues.children", "labels.of_issue", "relations.of_issue", "projects.of_issue"];
+        let names = ["issues.family", "labels.of_issue", "relations.of_issue", "projects.of_issue"];
         let mut statements = Vec::new();
         for name in names {
             statements.push(twin::prepare(client, store, name).await);
@@ -58,24 +58,20 @@ fn reading(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId)
         statements.try_into().unwrap()
     });
     let relation = |row: &Row| (RelationRow::read(row, 0), IssueRow::read(row, 7));
-    let issues = |rows: Vec<Row>| rows.iter().map(|row| IssueRow::read(row, 0)).collect::<Vec<_>>();
+    let issues = |rows: &[Row]| rows.iter().map(|row| IssueRow::read(row, 1)).collect::<Vec<_>>();
     bench.pair(
         "store/issue_detail",
         &Way::new("store", nothing, async |()| store.issues().detail(id).await.unwrap()),
         &Way::new("twin", nothing, async |()| {
             let by_id: &[_] = &[&NONE as _, id as _];
-            let (issue, parent, children, labels, relations, project) = join!(
-                client.query_one(&get, by_id),
-                client.query_opt(&parent, by_id),
-                client.query(&children, by_id),
+            let (family, labels, relations, project) = join!(
+                client.query(&family, by_id),
                 client.query(&labels, by_id),
                 client.query(&relations, by_id),
                 client.query_opt(&project, by_id),
             );
             (
-                IssueRow::read(&issue.unwrap(), 0),
-                parent.unwrap().map(|row| IssueRow::read(&row, 0)),
-                issues(children.unwrap()),
+                issues(&family.unwrap()),
                 labels.unwrap().iter().map(|row| LabelRow::read(row, 0)).collect::<Vec<_>>(),
                 relations.unwrap().iter().map(relation).collect::<Vec<_>>(),
                 project.unwrap().map(|row| ProjectRow::read(&row, 0)),

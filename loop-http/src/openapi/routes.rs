@@ -75,8 +75,8 @@ impl Routes {
     /// The router, with the document of all its routes at this path of it.
     pub(crate) fn with_document(self, path: &str) -> Router<AppState> {
         let own = self.entry(HttpMethod::Get, path, "getOpenApiDocument", "Get this document", document::describe);
-        let (mut entries, routes): (Vec<Entry>, Vec<_>) = self.routes.into_iter().unzip();
-        let router = entries.iter().zip(routes).fold(Router::new(), |router, (entry, route)| router.route(&entry.path, route));
+        let (mut entries, handlers): (Vec<Entry>, Vec<_>) = self.routes.into_iter().unzip();
+        let router = entries.iter().zip(handlers).fold(Router::new(), |router, (entry, route)| router.route(&entry.path, route));
         entries.push(own);
         router.route(path, document::serve(entries))
     }
