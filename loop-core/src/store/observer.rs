@@ -70,7 +70,8 @@ pub(super) struct Watched<'a> {
     observer: Option<&'a dyn Observer>,
     name: &'static str,
     span: Span,
-    begun: Instant,
+    /// Where somebody is told how long it took.
+    begun: Option<Instant>,
     ended: bool,
 }
 
@@ -88,7 +89,8 @@ impl<'a> Watched<'a> {
             first_use = Empty,
             rows = Empty
         );
-        Self { observer, name, span, begun: Instant::now(), ended: false }
+        let begun = (observer.is_some() || !span.is_disabled()).then(Instant::now);
+        Self { observer, name, span, begun, ended: false }
     }
 
     /// What its work belongs to.
@@ -102,7 +104,8 @@ impl<'a> Watched<'a> {
 
     fn tell(&mut self, end: StatementEnd<'_>) {
         self.ended = true;
-        let took = self.begun.elapsed();
+        let Some(begun) = self.begun else { return };
+        let took = begun.elapsed();
         if let Some(observer) = self.observer {
             observer.statement(self.name, took, end);
         }

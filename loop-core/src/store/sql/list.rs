@@ -37,9 +37,12 @@ pub(crate) async fn list<'a, T, Id: std::str::FromStr + std::fmt::Display>(
     } else {
         (connection.composed(&rows).await?, None)
     };
-    let mut data = rows.iter().map(read).collect::<Result<Vec<T>, Error>>()?;
-    let more = data.len() > page.limit.get();
-    data.truncate(page.limit.get());
+    let more = rows.len() > page.limit.get();
+    // A collection of results would not know how many there are.
+    let mut data = Vec::with_capacity(rows.len());
+    for row in rows.iter().take(page.limit.get()) {
+        data.push(read(row)?);
+    }
     let next_cursor = data.last().filter(|_| more).map(|last| {
         let (key, id) = key(last);
         Cursor::encode(order.word, key, &id.to_string())
