@@ -21,7 +21,15 @@ impl<'a> Tokens<'a> {
         let begin = self.at - first.len();
         let mut depth = deeper(0, first);
         while depth > 0 {
-            depth = deeper(depth, self.next()?);
+            // As the tokens are, but no token is needed.
+            let rest = self.text.as_bytes().get(self.at..)?;
+            let byte = rest.first()?;
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+            self.at += if *byte == b'"' { string(rest)? } else { 1 };
         }
         self.text.get(begin..self.at)
     }
@@ -56,14 +64,35 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 /// How long the string is that this begins with.
+#[inline]
 fn string(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
-        at += memchr2(b'"', b'\\', text.get(at..)?)?;
+        at += quote_or_backslash(text.get(at..)?)?;
         if text.get(at) == Some(&b'"') {
             return Some(at + 1);
         }
         // What is escaped, a quote or another backslash, ends nothing.
         at += 2;
     }
+}
+
+/// Where the first quote or backslash is. Most strings are so short that a call for the wide instructions takes longer than eight bytes at a
+/// time in a register.
+#[inline]
+fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    let (chunks, _) = text.as_chunks::<8>();
+    let mut at = 0;
+    for chunk in chunks.iter().take(8) {
+        let chunk = u64::from_le_bytes(*chunk);
+        // The lowest of the high bits that are set is that of the first byte that is zero; those above may be set in error.
+        let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & (ONES << 7);
+        let found = zero(chunk ^ (ONES * u64::from(b'"'))) | zero(chunk ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    memchr2(b'"', b'\\', text.get(at..)?).map(|found| at + found)
 }
