@@ -47,20 +47,19 @@ impl<'a> Part<'a> {
     /// A string that says something or the digits of a number, on one line and no longer than a title.
     pub(crate) fn text(self) -> Option<String> {
         let text = match self.0?.as_bytes().first()? {
-            b'"' => Cow::Owned(self.string()?),
+            b'"' => self.string()?,
             b'-' | b'0'..=b'9' => Cow::Borrowed(self.0?),
             _ => return None,
         };
         // Titles end up in terminals and logs, where controls would move the cursor or forge lines.
         let text = text.trim_matches(|char: char| char.is_whitespace() || char.is_control());
-        let text: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(Title::MAX_CHARS).collect();
-        (!text.is_empty()).then_some(text)
+        (!text.is_empty()).then(|| Title::line(text))
     }
 
     /// A finite number, or a string that spells one, with or without a percent sign.
     pub(crate) fn number(self) -> Option<f64> {
         let raw = self.0?;
-        let text = if raw.starts_with('"') { Cow::Owned(self.string()?) } else { Cow::Borrowed(raw) };
+        let text = if raw.starts_with('"') { self.string()? } else { Cow::Borrowed(raw) };
         let text = text.trim();
         let number: f64 = text.strip_suffix('%').unwrap_or(text).trim_end().parse().ok()?;
         // Zero is added because it turns the negative zero into the other one.
@@ -73,8 +72,8 @@ impl<'a> Part<'a> {
     }
 
     /// A string, whatever it says.
-    pub(crate) fn string(self) -> Option<String> {
-        serde_json::from_str(self.0?).ok()
+    pub(crate) fn string(self) -> Option<Cow<'a, str>> {
+        self.0.filter(|text| text.starts_with('"')).map(unescaped)
     }
 }
 

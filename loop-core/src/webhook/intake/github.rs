@@ -45,8 +45,8 @@ pub fn github_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeE
         Fingerprint::of(&words.into_iter().flatten().collect::<Vec<_>>())
     });
 
-    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-    let title = format!("GitHub: {event} on {} by {}", known(&repository), known(&sender));
+    let [on, by] = [&repository, &sender].map(|text| text.as_deref().unwrap_or(UNKNOWN));
+    let title = format!("GitHub: {event} on {on} by {by}");
 
     Ok(Intake::Signal(Box::new(NewSignal {
         source: cut("source", "github")?,

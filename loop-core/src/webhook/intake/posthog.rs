@@ -78,8 +78,9 @@ pub fn posthog_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, Intake
     let timeframe = first(places.iter().flat_map(|parts| &parts[TIMEFRAME]), Part::text);
     let uuid = first([event_uuid, data_uuid, data_bare_uuid, uuid, bare_uuid], Part::text);
 
-    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-    let title = format!("PostHog: {} {}% ({})", known(&metric), known(&change.map(|change| change.to_string())), known(&timeframe));
+    let [of, within] = [&metric, &timeframe].map(|text| text.as_deref().unwrap_or(UNKNOWN));
+    let percent = change.map_or_else(|| UNKNOWN.to_owned(), |change| change.to_string());
+    let title = format!("PostHog: {of} {percent}% ({within})");
 
     Ok(Intake::Signal(Box::new(NewSignal {
         source: cut("source", "posthog")?,
