@@ -1,4 +1,4 @@
-//! The id of each entity: of the form of a CUID2, as one type per entity.
+//! The id of each entity: a random text of the form of a CUID2, as one type per entity.
 
 use std::{fmt, str::FromStr};
 
@@ -112,4 +112,22 @@ ids! {
     ReviewId
     /// The id of an [`ApiKey`](crate::ApiKey).
     ApiKeyId
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{is_cuid2, random};
+
+    #[test]
+    fn ids_are_letters_and_digits_of_every_kind_at_every_place() {
+        let ids: HashSet<_> = (0..10_000).map(|_| random()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.len() == 24 && is_cuid2(id)));
+        for place in 0..24 {
+            let seen: HashSet<_> = ids.iter().map(|id| id.as_bytes()[place]).collect();
+            assert_eq!(seen.len(), if place == 0 { 26 } else { 36 }, "{place}");
+        }
+    }
 }

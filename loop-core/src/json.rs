@@ -103,11 +103,23 @@ impl JsonObject {
     }
 }
 
-/// Whether there may be an escape of U+0000, or of half a character, which must not be alone. What looks like one may be text after an escaped
+/// Whether there may be an escape of U+0000, or of half a character without its other half. What looks like one may be text after an escaped
 /// backslash.
 fn has_rare_escapes(text: &str) -> bool {
-    memmem::find_iter(text.as_bytes(), b"\\u")
-        .any(|at| matches!(text.as_bytes().get(at + 2..at + 6), Some(b"0000" | [b'd' | b'D', b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F', ..])))
+    let text = text.as_bytes();
+    let escape = |at: usize| text.get(at..at + 6).unwrap_or_default();
+    let first_half = |at| matches!(escape(at), [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]);
+    let second_half = |at| matches!(escape(at), [b'\\', b'u', b'd' | b'D', b'c'..=b'f' | b'C'..=b'F', ..]);
+    let mut second = None;
+    memmem::find_iter(text, b"\\u").any(|at| {
+        if first_half(at) {
+            second = Some(at + 6);
+            let may_be_text = at.checked_sub(1).and_then(|before| text.get(before)) == Some(&b'\\');
+            may_be_text || !second_half(at + 6)
+        } else {
+            (second_half(at) && second != Some(at)) || escape(at) == b"\\u0000"
+        }
+    })
 }
 
 /// Whether a number is so short and without an exponent that it is finite, and takes no more room written out than it does.
