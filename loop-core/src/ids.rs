@@ -1,6 +1,8 @@
-//! The id of each entity: a CUID2, as one type per entity.
+//! The id of each entity: a random text of the form of a CUID2, as one type per entity.
 
 use std::{fmt, str::FromStr};
+
+use rand::RngExt as _;
 
 /// Why a string is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +18,25 @@ fn is_cuid2(text: &str) -> bool {
         && bytes[1..].iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
+/// Letters first, so that a first digit below 26 is a letter.
+const DIGITS: [u8; 36] = *b"abcdefghijklmnopqrstuvwxyz0123456789";
+/// How many digits of base 36 go into 64 bits.
+const HALF: usize = 12;
+
+/// A letter and 23 letters or digits, each as likely as any other: 2^123 ids, of which none says anything of another or of when it was made.
+fn random() -> String {
+    let mut rng = rand::rng();
+    let numbers = [rng.random_range(0..26 * 36_u64.pow(11)), rng.random_range(0..36_u64.pow(12))];
+    let mut id = [0; 2 * HALF];
+    for (half, mut number) in id.chunks_exact_mut(HALF).zip(numbers) {
+        for char in half.iter_mut().rev() {
+            *char = DIGITS[(number % 36) as usize];
+            number /= 36;
+        }
+    }
+    id.map(char::from).into_iter().collect()
+}
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)+) => {$(
         $(#[$doc])*
@@ -28,7 +49,7 @@ macro_rules! ids {
             /// A new random id.
             #[expect(clippy::new_without_default, reason = "every call answers another value")]
             pub fn new() -> Self {
-                Self(cuid2::create_id())
+                Self(random())
             }
 
             /// The id as text.
@@ -91,4 +112,22 @@ ids! {
     ReviewId
     /// The id of an [`ApiKey`](crate::ApiKey).
     ApiKeyId
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{is_cuid2, random};
+
+    #[test]
+    fn ids_are_letters_and_digits_of_every_kind_at_every_place() {
+        let ids: HashSet<_> = (0..10_000).map(|_| random()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.len() == 24 && is_cuid2(id)));
+        for place in 0..24 {
+            let seen: HashSet<_> = ids.iter().map(|id| id.as_bytes()[place]).collect();
+            assert_eq!(seen.len(), if place == 0 { 26 } else { 36 }, "{place}");
+        }
+    }
 }

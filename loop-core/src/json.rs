@@ -1,9 +1,11 @@
 //! JSON that is stored as it came, without a tree of values in between.
 
 mod part;
+mod tokens;
 
 use std::{fmt, str::FromStr};
 
+use memchr::memmem;
 use postgres_types::{IsNull, ToSql, Type};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -12,6 +14,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 pub(crate) use self::part::Part;
+use self::tokens::{Tokens, deeper};
 
 /// Why a text is not a JSON object that can be stored.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,8 @@ pub enum InvalidJson {
     Growth,
 }
 
+/// How deep JSON may be nested for its reader, which each level takes a piece of the stack.
+const MAX_DEPTH: usize = 127;
 /// The most decimal places of PostgreSQL's `numeric`, which numbers in its JSON are.
 const MAX_PLACES: i64 = 16_383;
 /// How much longer than it was sent a payload may come back. Without a limit, a megabyte could be stored that becomes a gigabyte when it is
@@ -67,46 +72,68 @@ impl JsonObject {
         Box::<RawValue>::deserialize(deserializer).map(Self)
     }
 
+    /// Whether what is JSON already is an object that can be stored. Nearly all is read in one pass over its tokens; where that leaves a doubt,
+    /// the reader settles it that also says what is wrong, and where.
     fn check(raw: Box<RawValue>) -> Result<Self, InvalidJson> {
-        if !raw.get().starts_with('{') {
+        let text = raw.get();
+        if !text.starts_with('{') {
             return Err(InvalidJson::NotAnObject);
         }
-        let mut nul = false;
-        Walk(&mut nul).deserialize(&mut serde_json::Deserializer::from_str(raw.get())).map_err(InvalidJson::Syntax)?;
-        if nul {
+        let (mut doubt, mut depth, mut growth) = (has_rare_escapes(text), 0, Ok(0));
+        for token in Tokens::of(text) {
+            match token.as_bytes() {
+                [b'{' | b'[' | b'}' | b']', ..] => {
+                    depth = deeper(depth, token);
+                    doubt |= depth > MAX_DEPTH;
+                }
+                [b'-' | b'0'..=b'9', ..] if !is_plain(token) => {
+                    doubt |= walk(token).is_err();
+                    growth = growth.and_then(|growth| {
+                        let written = written_out(token).ok_or(InvalidJson::Places)?;
+                        Ok(growth + written.saturating_sub(token.len()))
+                    });
+                }
+                _ => {}
+            }
+        }
+        if doubt && walk(text).map_err(InvalidJson::Syntax)? {
             return Err(InvalidJson::Nul);
         }
-        let mut growth = 0;
-        for number in numbers(raw.get()) {
-            growth += written_out(number).ok_or(InvalidJson::Places)?.saturating_sub(number.len());
-        }
-        if growth <= MAX_GROWTH { Ok(Self(raw)) } else { Err(InvalidJson::Growth) }
+        if growth? <= MAX_GROWTH { Ok(Self(raw)) } else { Err(InvalidJson::Growth) }
     }
 }
 
-/// The numbers in a valid JSON text, as they are spelled.
-fn numbers(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        loop {
-            let start = rest.find(|char: char| char == '"' || char.is_ascii_digit())?;
-            let found = &rest[start..];
-            if let Some(string) = found.strip_prefix('"') {
-                let mut escaped = false;
-                let end = string.find(|char| {
-                    let ends = char == '"' && !escaped;
-                    escaped = char == '\\' && !escaped;
-                    ends
-                })?;
-                rest = &string[end + 1..];
-            } else {
-                let part = |char: char| char.is_ascii_digit() || ['.', 'e', 'E', '+', '-'].contains(&char);
-                let (number, after) = found.split_at(found.find(|char| !part(char)).unwrap_or(found.len()));
-                rest = after;
-                return Some(number);
-            }
+/// Whether there may be an escape of U+0000, or of half a character without its other half. What looks like one may be text after an escaped
+/// backslash.
+fn has_rare_escapes(text: &str) -> bool {
+    let text = text.as_bytes();
+    let escape = |at: usize| text.get(at..at + 6).unwrap_or_default();
+    let first_half = |at| matches!(escape(at), [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]);
+    let second_half = |at| matches!(escape(at), [b'\\', b'u', b'd' | b'D', b'c'..=b'f' | b'C'..=b'F', ..]);
+    let mut second = None;
+    memmem::find_iter(text, b"\\u").any(|at| {
+        if first_half(at) {
+            second = Some(at + 6);
+            let may_be_text = at.checked_sub(1).and_then(|before| text.get(before)) == Some(&b'\\');
+            may_be_text || !second_half(at + 6)
+        } else {
+            (second_half(at) && second != Some(at)) || escape(at) == b"\\u0000"
         }
     })
+}
+
+/// Whether a number is so short and without an exponent that it is finite, and takes no more room written out than it does.
+fn is_plain(number: &str) -> bool {
+    number.len() <= 300 && !number.bytes().any(|byte| matches!(byte, b'e' | b'E'))
+}
+
+/// Reads a JSON value without keeping it, and answers whether any key or string holds a NUL.
+fn walk(text: &str) -> Result<bool, serde_json::Error> {
+    let mut nul = false;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Walk(&mut nul).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(nul)
 }
 
 /// How many characters a number takes without an exponent, at most; nothing for one that cannot be stored.
@@ -130,9 +157,7 @@ fn written_out(number: &str) -> Option<usize> {
 ///
 /// Where and why it is not.
 pub fn check_syntax(text: &str) -> Result<(), serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    Walk(&mut false).deserialize(&mut deserializer)?;
-    deserializer.end()
+    walk(text).map(drop)
 }
 
 impl FromStr for JsonObject {
@@ -250,6 +275,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_borrowed_str<E>(self, _: &'de str) -> Result<(), E> {
+        // A NUL is written as an escape, and what has escapes is not borrowed.
         Ok(())
     }
 

@@ -145,8 +145,14 @@ impl Title {
     /// A title made of any text: cut at 500 characters; control characters, which would forge lines, become spaces; `fallback` serves for
     /// nothing at all.
     pub(crate) fn cut(text: &str, fallback: &'static str) -> Self {
-        let cut: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(Self::MAX_CHARS).collect();
-        Self(if cut.is_empty() { fallback.to_owned() } else { cut })
+        Self(if text.is_empty() { fallback.to_owned() } else { Self::line(text) })
+    }
+
+    /// As much of a text as a title may have, on one line.
+    pub(crate) fn line(text: &str) -> String {
+        let mut line = String::with_capacity(text.len().min(4 * Self::MAX_CHARS));
+        line.extend(text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(Self::MAX_CHARS));
+        line
     }
 }
 

@@ -1,10 +1,8 @@
 //! Reading a few parts of a payload.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
+use super::tokens::Tokens;
 use crate::{JsonObject, Title};
 
 /// A part of a payload, as the text it is written in, or no part at all. To read what is not there, or is of another type, is no error
@@ -25,8 +23,19 @@ impl<'a> Part<'a> {
 
     /// The members of these names, found in one pass. Of members with one name the last counts, as it does in the database.
     pub(crate) fn fields<const N: usize>(self, names: [&str; N]) -> [Self; N] {
-        let Some(text) = self.0.filter(|text| text.starts_with('{')) else { return [Self(None); N] };
-        serde_json::Deserializer::from_str(text).deserialize_map(Fields(names)).unwrap_or([Self(None); N])
+        let mut found = [Self(None); N];
+        let mut tokens = Tokens::of(self.0.filter(|text| text.starts_with('{')).unwrap_or_default());
+        // The bracket; then names and values in turn, until the bracket that ends the object, which is no name.
+        tokens.next();
+        while let Some(name) = tokens.next().filter(|token| token.starts_with('"')) {
+            let (name, value) = (unescaped(name), tokens.value());
+            for (wanted, part) in names.iter().zip(&mut found) {
+                if *wanted == name {
+                    *part = Self(value);
+                }
+            }
+        }
+        found
     }
 
     /// The member of this name.
@@ -38,20 +47,19 @@ impl<'a> Part<'a> {
     /// A string that says something or the digits of a number, on one line and no longer than a title.
     pub(crate) fn text(self) -> Option<String> {
         let text = match self.0?.as_bytes().first()? {
-            b'"' => Cow::Owned(self.string()?),
+            b'"' => self.string()?,
             b'-' | b'0'..=b'9' => Cow::Borrowed(self.0?),
             _ => return None,
         };
         // Titles end up in terminals and logs, where controls would move the cursor or forge lines.
         let text = text.trim_matches(|char: char| char.is_whitespace() || char.is_control());
-        let text: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(Title::MAX_CHARS).collect();
-        (!text.is_empty()).then_some(text)
+        (!text.is_empty()).then(|| Title::line(text))
     }
 
     /// A finite number, or a string that spells one, with or without a percent sign.
     pub(crate) fn number(self) -> Option<f64> {
         let raw = self.0?;
-        let text = if raw.starts_with('"') { Cow::Owned(self.string()?) } else { Cow::Borrowed(raw) };
+        let text = if raw.starts_with('"') { self.string()? } else { Cow::Borrowed(raw) };
         let text = text.trim();
         let number: f64 = text.strip_suffix('%').unwrap_or(text).trim_end().parse().ok()?;
         // Zero is added because it turns the negative zero into the other one.
@@ -64,57 +72,15 @@ impl<'a> Part<'a> {
     }
 
     /// A string, whatever it says.
-    pub(crate) fn string(self) -> Option<String> {
-        serde_json::from_str(self.0?).ok()
+    pub(crate) fn string(self) -> Option<Cow<'a, str>> {
+        self.0.filter(|text| text.starts_with('"')).map(unescaped)
     }
 }
 
-/// Finds the members of some names in an object.
-struct Fields<'n, const N: usize>([&'n str; N]);
-
-impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
-    type Value = [Part<'de>; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+/// What a string that is written so says, without quotes.
+fn unescaped(string: &str) -> Cow<'_, str> {
+    if string.contains('\\') {
+        return Cow::Owned(serde_json::from_str(string).unwrap_or_default());
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = [Part(None); N];
-        while let Some(position) = map.next_key_seed(Position(&self.0))? {
-            match position {
-                Some(position) => {
-                    let value: &'de RawValue = map.next_value()?;
-                    *found.get_mut(position).ok_or_else(|| A::Error::custom("no such position"))? = Part(Some(value.get()));
-                }
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The position of a key among names.
-struct Position<'n>(&'n [&'n str]);
-
-impl<'de> DeserializeSeed<'de> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|name| *name == key))
-    }
+    Cow::Borrowed(string.trim_matches('"'))
 }

@@ -293,7 +293,7 @@ impl Signals<'_> {
     async fn insert(&self, items: &[Item]) -> Result<HashMap<SignalId, Answer>, Error> {
         let signal_ids: Vec<_> = items.iter().map(|item| &item.signal_id).collect();
         let issue_ids: Vec<_> = items.iter().map(|item| &item.issue_id).collect();
-        let relation_ids: Vec<_> = items.iter().map(|item| &item.relation_id).collect();
+        let relation_ids: Vec<_> = items.iter().map(|item| item.relation_id.as_ref()).collect();
         let sources: Vec<_> = items.iter().map(|item| &item.new.source).collect();
         let source_ids: Vec<_> = items.iter().map(|item| item.new.source_id.as_ref()).collect();
         let kinds: Vec<_> = items.iter().map(|item| &item.new.kind).collect();
@@ -394,8 +394,8 @@ struct Item {
     signal_id: SignalId,
     /// The issue it opens, if it does.
     issue_id: IssueId,
-    /// The relation to the issue before, if there is one.
-    relation_id: RelationId,
+    /// The relation to the issue before, which only what has a fingerprint may have.
+    relation_id: Option<RelationId>,
     metadata: SignalMetadata,
     new: NewSignal,
 }
@@ -423,7 +423,8 @@ impl Batch {
 impl Item {
     fn new(new: NewSignal) -> Self {
         let metadata = SignalMetadata { source: Text::from(new.source.clone()), raw_payload: new.payload.clone(), tags: new.tags.clone() };
-        Self { signal_id: SignalId::new(), issue_id: IssueId::new(), relation_id: RelationId::new(), metadata, new }
+        let relation_id = new.fingerprint.is_some().then(RelationId::new);
+        Self { signal_id: SignalId::new(), issue_id: IssueId::new(), relation_id, metadata, new }
     }
 
     /// The issue that was opened: what was sent, and what the database decided.

@@ -32,12 +32,21 @@ pub fn github_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeE
         return Ok(Intake::Ping);
     }
 
-    // The outcome of a run is in the object that has the event's name.
-    let [action, repository, sender, subject] = Part::of(&payload).fields(["action", "repository", "sender", event]);
+    let subject = subject(event);
+    let (member, field) = subject.unwrap_or_default();
+    let [action, repository, sender, about] = Part::of(&payload).fields(["action", "repository", "sender", member]);
+    let [name, branch, conclusion] = about.fields([field, "head_branch", "conclusion"]);
     let (action, repository, sender) = (action.text(), repository.field("full_name").text(), sender.field("login").text());
-    let severity = severity(event, subject.field("conclusion").text().as_deref());
-    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-    let title = format!("GitHub: {event} on {} by {}", known(&repository), known(&sender));
+    let severity = severity(event, conclusion.text().as_deref());
+    let subject = subject.and_then(|_| if field.is_empty() { about.text() } else { name.text() });
+    let branch = branch.text().filter(|_| subject.is_some() && matches!(event, "check_run" | "workflow_run" | "workflow_job"));
+    let fingerprint = repository.as_deref().map(|repository| {
+        let words = [Some(repository), Some(event), subject.as_deref(), branch.as_deref()];
+        Fingerprint::of(&words.into_iter().flatten().collect::<Vec<_>>())
+    });
+
+    let [on, by] = [&repository, &sender].map(|text| text.as_deref().unwrap_or(UNKNOWN));
+    let title = format!("GitHub: {event} on {on} by {by}");
 
     Ok(Intake::Signal(Box::new(NewSignal {
         source: cut("source", "github")?,
@@ -51,7 +60,7 @@ pub fn github_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeE
         project_id: None,
         title: Title::cut(&title, "GitHub"),
         delivery: Some(delivery_key(delivery_name(headers).as_deref(), body)),
-        fingerprint: repository.map(|repository| fingerprint(&repository, event, Part::of(&payload))),
+        fingerprint,
         payload,
     })))
 }
@@ -94,26 +103,21 @@ fn severity(event: &str, conclusion: Option<&str>) -> Severity {
     }
 }
 
-/// What an event is about: the repository, the event, and the one of many things in the repository that it happened to, if it is about one.
-fn fingerprint(repository: &str, event: &str, payload: Part<'_>) -> Fingerprint {
-    let part = |object: &str, field: &str| payload.field(object).field(field).text();
-    let subject = match event {
-        "issues" | "issue_comment" => part("issue", "number"),
-        "push" | "create" | "delete" => payload.field("ref").text(),
-        "release" => part("release", "tag_name"),
-        "security_advisory" => part("security_advisory", "ghsa_id"),
-        "check_run" | "workflow_run" | "workflow_job" => part(event, "name").map(|name| match part(event, "head_branch") {
-            Some(branch) => format!("{name} {branch}"),
-            None => name,
-        }),
-        "check_suite" => part(event, "head_branch"),
-        _ if event.starts_with("pull_request") => part("pull_request", "number"),
-        _ if event.starts_with("discussion") => part("discussion", "number"),
-        _ if event.ends_with("_alert") => part("alert", "number"),
-        _ => None,
-    };
-    let words = [Some(repository), Some(event), subject.as_deref()];
-    Fingerprint::of(&words.into_iter().flatten().collect::<Vec<_>>())
+/// Where a payload names the one of many things in the repository that an event happened to: which member it is, and which field of it is
+/// the name, unless the member is the name itself.
+fn subject(event: &str) -> Option<(&str, &'static str)> {
+    Some(match event {
+        "issues" | "issue_comment" => ("issue", "number"),
+        "push" | "create" | "delete" => ("ref", ""),
+        "release" => ("release", "tag_name"),
+        "security_advisory" => ("security_advisory", "ghsa_id"),
+        "check_run" | "workflow_run" | "workflow_job" => (event, "name"),
+        "check_suite" => (event, "head_branch"),
+        _ if event.starts_with("pull_request") => ("pull_request", "number"),
+        _ if event.starts_with("discussion") => ("discussion", "number"),
+        _ if event.ends_with("_alert") => ("alert", "number"),
+        _ => return None,
+    })
 }
 
 /// Hook id and delivery id; without a delivery id a delivery has no name.

@@ -121,7 +121,8 @@ fn delivery_key(name: Option<&str>, body: &[u8]) -> DeliveryKey {
 
 /// A text of a limited kind made of any text that is not empty: cut at 200 characters, so that none is too long to be read or indexed.
 fn cut<T: TryFrom<String, Error = InvalidText>>(field: &'static str, text: &str) -> Result<T, IntakeError> {
-    let cut: String = text.chars().take(200).collect();
+    let end = text.char_indices().nth(200).map_or(text.len(), |(end, _)| end);
+    let cut = text.get(..end).unwrap_or_default().to_owned();
     cut.try_into().map_err(|error: InvalidText| IntakeError::invalid(field, error.to_string()))
 }
 

@@ -5,8 +5,9 @@ use http::HeaderMap;
 use super::{Intake, IntakeError, UNKNOWN, cut, delivery_key, json_body, tags};
 use crate::{Fingerprint, NewSignal, Severity, Title, json::Part, webhook::standard};
 
-/// What a payload may call the metric, the change in percent and the timeframe; of each the first that is found counts.
-const NAMES: [&str; 19] = [
+/// What a payload may call the metric, the change in percent and the timeframe, of each the first that is found counts; and where these may
+/// be, so that nothing is read twice.
+const NAMES: [&str; 25] = [
     "metric",
     "metric_name",
     "metricName",
@@ -26,6 +27,12 @@ const NAMES: [&str; 19] = [
     "time_frame",
     "timeFrame",
     "period",
+    "event",
+    "properties",
+    "data",
+    "commonLabels",
+    "eventUuid",
+    "uuid",
 ];
 const METRIC: Range<usize> = 0..6;
 const CHANGE: Range<usize> = 6..15;
@@ -57,21 +64,23 @@ const TIMEFRAME: Range<usize> = 15..19;
 /// [`IntakeError`] if the body is of another type than JSON, not UTF-8 or not a JSON object.
 pub fn posthog_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeError> {
     let payload = json_body(headers, body)?;
-    let root = Part::of(&payload);
-    let [event, properties, data, labels, uuid, bare_uuid] =
-        root.fields(["event", "properties", "data", "commonLabels", "eventUuid", "uuid"]);
-    let [event_name, event_properties, event_uuid] = event.fields(["event", "properties", "uuid"]);
-    let [data_name, data_properties, data_uuid, data_bare_uuid] = data.fields(["event", "properties", "eventUuid", "uuid"]);
+    let root = Part::of(&payload).fields(NAMES);
+    let [.., event, properties, data, labels, uuid, bare_uuid] = root;
+    let [event_parts, properties, data_parts, labels] = [event, properties, data, labels].map(|place| place.fields(NAMES));
+    let [.., event_name, event_properties, _, _, _, event_uuid] = event_parts;
+    let [.., data_name, data_properties, _, _, data_uuid, data_bare_uuid] = data_parts;
+    let [event_properties, data_properties] = [event_properties, data_properties].map(|place| place.fields(NAMES));
 
-    let places = [root, event_properties, event, properties, data_properties, data, labels].map(|place| place.fields(NAMES));
+    let places = [root, event_properties, event_parts, properties, data_properties, data_parts, labels];
     let name = first([event, event_name, data_name], Part::text);
     let metric = first(places.iter().flat_map(|parts| &parts[METRIC]), Part::text).or_else(|| name.clone());
     let change = first(places.iter().flat_map(|parts| &parts[CHANGE]), Part::number);
     let timeframe = first(places.iter().flat_map(|parts| &parts[TIMEFRAME]), Part::text);
     let uuid = first([event_uuid, data_uuid, data_bare_uuid, uuid, bare_uuid], Part::text);
 
-    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-    let title = format!("PostHog: {} {}% ({})", known(&metric), known(&change.map(|change| change.to_string())), known(&timeframe));
+    let [of, within] = [&metric, &timeframe].map(|text| text.as_deref().unwrap_or(UNKNOWN));
+    let percent = change.map_or_else(|| UNKNOWN.to_owned(), |change| change.to_string());
+    let title = format!("PostHog: {of} {percent}% ({within})");
 
     Ok(Intake::Signal(Box::new(NewSignal {
         source: cut("source", "posthog")?,

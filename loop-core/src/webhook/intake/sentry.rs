@@ -29,22 +29,24 @@ pub fn sentry_signal(headers: &HeaderMap, body: &[u8]) -> Result<Intake, IntakeE
         return Ok(Intake::Ping);
     }
 
-    let root = Part::of(&payload);
-    let [action, data, plugin_event] = root.fields(["action", "data", "event"]);
-    let [issue, event, error, metric_alert] = data.fields(["issue", "event", "error", "metric_alert"]);
-    let action = action.text();
+    let root = Place::read(Part::of(&payload));
+    let data = Place::read(root.data);
+    let (issue, event, error, metric_alert) = (data.issue, data.event, data.error, data.metric_alert);
+    let action = root.action.text();
 
-    let places = [issue, event, error, metric_alert, data, root, plugin_event].map(Place::read);
+    let [issue_place, alert_place] = [issue, metric_alert].map(Place::read);
+    let (root_id, issue_id, alert_id) = (root.id, issue_place.id, alert_place.id.text());
+    let plugin_event = Place::read(root.event);
+    let places = [issue_place, Place::read(event), Place::read(error), alert_place, data, root, plugin_event];
     let text = |read: fn(&Place<'_>) -> Option<String>| places.iter().find_map(read);
     let title = text(|place| place.title.text()).or_else(|| text(|place| place.description_title.text()));
     let title = title.or_else(|| text(|place| place.message.text())).or_else(|| text(|place| place.culprit.text()));
     let count = places.iter().find_map(|place| place.count.count()).unwrap_or(1);
     let level = text(|place| place.level.text()).map(|level| level.to_ascii_lowercase());
     let level = level.or_else(|| alert_level(metric_alert, action.as_deref()));
-    let issue_id = issue.field("id").text().or_else(|| text(|place| place.issue_id.text()));
-    let alert_id = metric_alert.field("id").text();
+    let issue_id = issue_id.text().or_else(|| text(|place| place.issue_id.text()));
     // Only the plugin's flat body has the issue's id at the top.
-    let issue_id = issue_id.or_else(|| root.field("id").text().filter(|_| alert_id.is_none()));
+    let issue_id = issue_id.or_else(|| root_id.text().filter(|_| alert_id.is_none()));
     // Issues and alerts are numbered apart.
     let fingerprint = match (&issue_id, &alert_id) {
         (Some(id), _) => Some(Fingerprint::of(&["issue", id])),
@@ -91,7 +93,7 @@ fn alert_level(metric_alert: Part<'_>, action: Option<&str>) -> Option<String> {
     }
 }
 
-/// What a resource may say of an event or an issue.
+/// What a resource may say of an event or an issue, and where: read all at once, so that nothing is read twice.
 struct Place<'a> {
     title: Part<'a>,
     description_title: Part<'a>,
@@ -100,12 +102,34 @@ struct Place<'a> {
     level: Part<'a>,
     count: Part<'a>,
     issue_id: Part<'a>,
+    id: Part<'a>,
+    action: Part<'a>,
+    data: Part<'a>,
+    issue: Part<'a>,
+    event: Part<'a>,
+    error: Part<'a>,
+    metric_alert: Part<'a>,
 }
 
 impl<'a> Place<'a> {
     fn read(part: Part<'a>) -> Self {
-        let names = ["title", "description_title", "message", "culprit", "level", "count", "issue_id"];
-        let [title, description_title, message, culprit, level, count, issue_id] = part.fields(names);
-        Self { title, description_title, message, culprit, level, count, issue_id }
+        let [title, description_title, message, culprit, level, count, issue_id, id, action, data, issue, event, error, metric_alert] =
+            part.fields([
+                "title",
+                "description_title",
+                "message",
+                "culprit",
+                "level",
+                "count",
+                "issue_id",
+                "id",
+                "action",
+                "data",
+                "issue",
+                "event",
+                "error",
+                "metric_alert",
+            ]);
+        Self { title, description_title, message, culprit, level, count, issue_id, id, action, data, issue, event, error, metric_alert }
     }
 }
