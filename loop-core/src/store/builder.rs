@@ -293,7 +293,8 @@ impl Settings {
             let search_path = self.schema.as_ref().map_or_else(String::new, |schema| format!("; SET LOCAL search_path TO \"{schema}\""));
             let idle = IDLE_IN_TRANSACTION.as_millis();
             Some(format!(
-                "SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {idle}; SET LOCAL jit TO off{search_path}"
+                "SET LOCAL statement_timeout TO {limit}; SET LOCAL idle_in_transaction_session_timeout TO {idle}; SET LOCAL jit TO off; \
+                 SET LOCAL max_parallel_workers_per_gather TO 0{search_path}"
             ))
         };
         let access = if self.read_only { " READ ONLY" } else { "" };
@@ -337,10 +338,11 @@ impl Settings {
     fn session_options(&mut self, limit: u128) {
         let mut options = self.config.get_options().map_or_else(String::new, |options| format!("{options} "));
         // The triggers must see what was committed while they waited for a lock, whatever the role or the database has for a default. To
-        // compile a statement takes longer than any of these runs: a large batch would take seconds.
+        // compile a statement takes longer than any of these runs: a large batch would take seconds. To start workers for one does, too.
         options = format!(
             "{options}-c statement_timeout={limit} -c idle_in_transaction_session_timeout={} \
-             -c default_transaction_isolation=read\\ committed -c jit=off -c IntervalStyle={INTERVAL_STYLE}",
+             -c default_transaction_isolation=read\\ committed -c jit=off -c max_parallel_workers_per_gather=0 \
+             -c IntervalStyle={INTERVAL_STYLE}",
             IDLE_IN_TRANSACTION.as_millis()
         );
         if let Some(schema) = &self.schema {

@@ -59,15 +59,17 @@ pub(crate) struct Text<'a> {
     pub(crate) sql: &'a str,
     /// Whether it stays where it is for good.
     pub(crate) is_fixed: bool,
+    /// Whether it may get a name.
+    pub(crate) is_named: bool,
 }
 
 impl<'a> Text<'a> {
     pub(crate) fn fixed(sql: &'static str) -> Self {
-        Self { sql, is_fixed: true }
+        Self { sql, is_fixed: true, is_named: true }
     }
 
-    pub(crate) fn composed(sql: &'a str) -> Self {
-        Self { sql, is_fixed: false }
+    pub(crate) fn composed(sql: &'a str, is_named: bool) -> Self {
+        Self { sql, is_fixed: false, is_named }
     }
 }
 

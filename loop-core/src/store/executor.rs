@@ -129,7 +129,8 @@ impl Connection<'_> {
 
     /// Every row a composed statement answers.
     pub(crate) async fn composed(&self, statement: &Composed<'_>) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.name, Text::composed(&statement.sql), &statement.params).await
+        let text = Text::composed(&statement.sql, statement.is_named);
+        self.run(statement.entity, statement.name, text, &statement.params).await
     }
 
     async fn run(&self, entity: Entity, name: &'static str, text: Text<'_>, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
@@ -220,7 +221,7 @@ enum Travel<'c> {
 
 impl<'c> Travel<'c> {
     fn of(text: Text<'_>, mode: StatementMode, prepared: &'c Prepared) -> Self {
-        if mode == StatementMode::Unnamed {
+        if mode == StatementMode::Unnamed || !text.is_named {
             return Self::Unnamed;
         }
         match prepared.get(text) {

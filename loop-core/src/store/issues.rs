@@ -173,7 +173,15 @@ const fn cursor_key(issue: &Issue, sort: IssueSort) -> i64 {
     }
 }
 
-fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter) -> Composed<'a> {
+/// That a page's issues have these words. If most have them, the planner walks the order of the list until the page is full; if few, it takes
+/// all from the index. For either it counts that the words of each are made anew, which the index spares: so it is told, by a condition that
+/// always holds and that it believes of a third, that there are fewer.
+const PAGE_WORDS: &str = "issue_words(t.title, t.description) @@ websearch_to_tsquery('simple', ?) AND length(t.title) > 0";
+
+/// The same for a count, which is by the index whatever the words are: the planner is not shown them.
+const COUNT_WORDS: &str = "issue_words(t.title, t.description) @@ websearch_to_tsquery('simple', (SELECT ?))";
+
+fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter, words: &'static str) -> Composed<'a> {
     let IssueFilter { status, kind, priority, project_id, label_id, parent_id, text, created_after, created_before, sort: _ } = filter;
     list.any_of("t.status", "?::issue_status", status);
     list.any_of("t.type", "?::issue_type", kind);
@@ -187,10 +195,9 @@ fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter) -> Composed<'a>
          WHERE l.issue_id = t.id AND l.label_id = ?)",
         label_id.as_ref(),
     );
-    list.condition_if(
-        "to_tsvector('simple', t.title || ' ' || left(coalesce(t.description, ''), 100000)) @@ websearch_to_tsquery('simple', ?)",
-        text.as_ref(),
-    );
+    list.condition_if(words, text.as_ref());
+    // A plan that is kept would be for words that are neither frequent nor rare.
+    list.is_named = text.is_none();
     list
 }
 
@@ -257,9 +264,17 @@ impl Issues<'_> {
     /// [`Error::MalformedCursor`] when the cursor is not one of this order.
     pub async fn list(&self, filter: &IssueFilter, page: &PageRequest) -> Result<Page<Issue>, Error> {
         let sort = filter.sort;
-        let begin = |statement| matching(Composed::list(statement, self.on.scope, WITHIN), filter);
-        sql::list(self.on, begin(LIST), || begin(COUNT), page, order(sort), read_row, |issue| (cursor_key(issue, sort), issue.id.clone()))
-            .await
+        let begin = |statement, words| matching(Composed::list(statement, self.on.scope, WITHIN), filter, words);
+        sql::list(
+            self.on,
+            begin(LIST, PAGE_WORDS),
+            || begin(COUNT, COUNT_WORDS),
+            page,
+            order(sort),
+            read_row,
+            |issue| (cursor_key(issue, sort), issue.id.clone()),
+        )
+        .await
     }
 
     /// Creates an issue, with its labels.

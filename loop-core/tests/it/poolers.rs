@@ -107,7 +107,8 @@ async fn each_statement_has_the_settings_of_a_session_of_its_own() {
         .raw(
             "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                  NEW.name := concat_ws(', ', current_setting('transaction_isolation'), current_setting('statement_timeout'),
-                                       current_setting('idle_in_transaction_session_timeout'), 'jit ' || current_setting('jit'));
+                                       current_setting('idle_in_transaction_session_timeout'), 'jit ' || current_setting('jit'),
+                                       current_setting('max_parallel_workers_per_gather') || ' workers');
                  RETURN NEW;
              END $$;
              CREATE TRIGGER tell BEFORE INSERT ON labels FOR EACH ROW EXECUTE FUNCTION tell()",
@@ -118,7 +119,7 @@ async fn each_statement_has_the_settings_of_a_session_of_its_own() {
     for url in [server.url(), pooler.url()] {
         let store = LoopStore::connect(&url).await.unwrap();
         let label = crate::support::label(&store, "x").await;
-        assert_eq!(label.name.as_str(), "read committed, 10s, 1min, jit off");
+        assert_eq!(label.name.as_str(), "read committed, 10s, 1min, jit off, 0 workers");
         store.labels().delete(&label.id).await.unwrap();
         let within: Result<_, Error> = store
             .transaction(async |tx| {
@@ -127,7 +128,7 @@ async fn each_statement_has_the_settings_of_a_session_of_its_own() {
             })
             .await;
         let label = within.unwrap();
-        assert_eq!(label.name.as_str(), "read committed, 10s, 1min, jit off");
+        assert_eq!(label.name.as_str(), "read committed, 10s, 1min, jit off, 0 workers");
         store.labels().delete(&label.id).await.unwrap();
     }
 }

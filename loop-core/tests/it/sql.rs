@@ -150,11 +150,22 @@ async fn hot_statements_use_their_indexes() {
         uses!(issues.list(&rare, &first), "issues_status_created_at_idx");
         let rare = filter().with_status([IssueStatus::Resolved, IssueStatus::Closed, IssueStatus::Resolved]);
         uses!(issues.list(&rare, &first), "issues_status_created_at_idx");
+        let open = of_project.clone().with_status([IssueStatus::Open]);
+        uses!(issues.list(&open, &first), "issues_project_id_status_created_at_idx");
+        uses!(issues.list(&open, &second(&open).await), "issues_project_id_status_created_at_idx");
     }
     uses!(issues.list(&filter().with_parent(valid("i1")), &first), "issues_parent_id_idx");
     let words = filter().with_text(&valid("word7"));
     if any_operator {
         uses!(issues.list(&words, &first), "issues_text_idx");
+        uses!(issues.list(&filter().with_text(&valid("nowhere")), &first), "issues_text_idx");
+        let frequent = filter().with_text(&valid("title"));
+        // More often than a plan for any words would be made.
+        for _ in 0..7 {
+            uses!(issues.list(&words, &first), "issues_text_idx");
+            uses!(issues.list(&frequent, &first), "issues_created_at_idx");
+        }
+        uses!(issues.list(&frequent, &PageRequest::first().with_total()), "issues_created_at_idx", "issues_text_idx");
     }
     assert_eq!(issues.list(&words, &PageRequest::first().with_total()).await.unwrap().total, Some(8));
     uses!(issues.detail(&some_issue), "issues_pkey", "issues_parent_id_idx", "issue_relations_related_issue_id_idx");

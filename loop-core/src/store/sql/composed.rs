@@ -11,6 +11,8 @@ pub(crate) struct Composed<'a> {
     pub(crate) sql: String,
     /// The parameters from `$2` on.
     pub(crate) params: Vec<Bound<'a>>,
+    /// Whether a connection may keep it under a name, and with that a plan for any values. If not, each is planned for its own.
+    pub(crate) is_named: bool,
 }
 
 /// What keeps a list within the scope of a store that is bound to a project. Every list must say.
@@ -25,7 +27,8 @@ pub(crate) enum Within {
 impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
-        let mut list = Self { entity: statement.entity, name: statement.name(), sql: statement.sql.to_owned(), params: Vec::new() };
+        let (name, sql) = (statement.name(), statement.sql.to_owned());
+        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true };
         if let (Some(_), Within::Project(condition)) = (scope, within) {
             list.condition(condition, &[]);
         }
