@@ -1,12 +1,14 @@
 //! Two ways to the same end, side by side.
 
 use std::{
-    env, fmt,
+    env, fmt, fs,
     hint::black_box,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use criterion::{BatchSize, BenchmarkGroup, Criterion, measurement::WallTime};
+use serde_json::json;
 use tokio::runtime::{self, Runtime};
 
 use crate::{Allocations, allocations};
@@ -130,7 +132,22 @@ impl<'c> Bench<'c> {
         let calls = ratio.calls.min(50);
         let [mine, its] = [one.allocations(&self.runtime, calls), other.allocations(&self.runtime, calls)];
         println!("{id} {}/{} ratio {ratio}; {mine} beside {its} allocations", one.name, other.name);
+        keep(id, [one.name, other.name], &ratio, [mine, its]);
     }
+}
+
+/// Keeps what was measured under `target/pairs`, from where `load report` takes it.
+fn keep(id: &str, names: [&str; 2], ratio: &Ratio, allocations: [Allocations; 2]) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pairs");
+    let pair = json!({
+        "id": id,
+        "names": names,
+        "estimate": ratio.estimate,
+        "nanoseconds": ratio.times.map(|time| time.as_secs_f64() * 1e9),
+        "allocations": allocations.map(|allocations| allocations.to_string()),
+    });
+    let file = directory.join(format!("{}.{}.json", id.replace('/', "."), names.join(".")));
+    fs::create_dir_all(&directory).and_then(|()| fs::write(file, pair.to_string())).unwrap();
 }
 
 fn group<'c>(criterion: &'c mut Criterion, id: &str) -> BenchmarkGroup<'c, WallTime> {

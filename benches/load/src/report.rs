@@ -1,36 +1,28 @@
 //! `report`: BENCHMARKS.md, from what was kept.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use crate::{load, run::Run, soak::Soak, start::Start, table::table};
 
-/// What Criterion keeps of a bench, in nanoseconds.
+/// What a bench keeps of two ways to the same end.
 #[derive(Deserialize)]
-struct Estimates {
-    median: Estimate,
-}
-
-#[derive(Deserialize)]
-struct Estimate {
-    point_estimate: f64,
-    confidence_interval: Interval,
-}
-
-#[derive(Deserialize)]
-struct Interval {
-    lower_bound: f64,
-    upper_bound: f64,
+struct Pair {
+    id: String,
+    names: [String; 2],
+    /// The ratio, between the bounds of its confidence interval.
+    estimate: [f64; 3],
+    nanoseconds: [f64; 2],
+    allocations: [String; 2],
 }
 
 pub(crate) fn write(target: &Path, results: &Path) -> Result<()> {
     let run: Run = load(&results.join("run.json"))?.context("nothing was measured: run it without `report` first")?;
     let soak: Option<Soak> = load(&results.join("soak.json"))?;
     let start: Option<Start> = load(&results.join("start.json"))?;
-    let mut benches = BTreeMap::new();
-    criterion(&target.join("criterion"), &mut benches)?;
+    let pairs = pairs(&target.join("pairs"))?;
 
     let mut text = include_str!("head.md").to_owned();
     let facts = |facts: &[(String, String)]| {
@@ -62,12 +54,13 @@ pub(crate) fn write(target: &Path, results: &Path) -> Result<()> {
     if let Some(soak) = soak {
         let _ = write!(text, "\n## Memory over time\n\nAll routes in turn, from 64 connections at once.\n\n{}", soak.table());
     }
-    if !benches.is_empty() {
-        let rows: Vec<_> = benches.iter().map(|(name, median)| row(name, median)).collect();
+    if !pairs.is_empty() {
+        let head = ["what", "of", "ratio", "95 %", "time of a call", "allocations"];
+        let rows: Vec<_> = pairs.iter().map(row).collect();
         let _ = write!(
             text,
-            "\n## Parts\n\nBy `cargo bench -p benches`, with Criterion.\n\n{}",
-            table(&["bench", "median", "from", "to"], &rows)
+            "\n## Parts, beside what one would otherwise use\n\nBy `cargo bench -p benches`: [what is measured beside what](benches/README.md).\n\n{}",
+            table(&head, &rows)
         );
     }
     let _ = write!(text, "\n{}", include_str!("tail.md"));
@@ -77,34 +70,29 @@ pub(crate) fn write(target: &Path, results: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every bench under the directory: its name is in `benchmark.json`, its numbers are in `estimates.json` beside it.
-fn criterion(dir: &Path, found: &mut BTreeMap<String, Estimate>) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Benchmark {
-        full_id: String,
+/// What is kept of every pair, in the order of their ids.
+fn pairs(directory: &Path) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        pairs.extend(load::<Pair>(&entry?.path())?);
     }
-
-    for entry in fs::read_dir(dir).into_iter().flatten() {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name == "new") {
-            let (benchmark, estimates) =
-                (load::<Benchmark>(&path.join("benchmark.json"))?, load::<Estimates>(&path.join("estimates.json"))?);
-            if let Some((benchmark, estimates)) = benchmark.zip(estimates) {
-                found.insert(benchmark.full_id, estimates.median);
-            }
-        } else if path.is_dir() {
-            criterion(&path, found)?;
-        }
-    }
-    Ok(())
+    pairs.sort_by(|one, other| (&one.id, &one.names).cmp(&(&other.id, &other.names)));
+    Ok(pairs)
 }
 
-fn row(name: &str, median: &Estimate) -> Vec<String> {
+fn row(Pair { id, names: [one, other], estimate: [low, ratio, high], nanoseconds, allocations }: &Pair) -> Vec<String> {
     let time = |nanoseconds: f64| match nanoseconds {
         ..1e3 => format!("{nanoseconds:.0} ns"),
-        1e3..1e6 => format!("{:.2} µs", nanoseconds / 1e3),
+        1e3..1e6 => format!("{:.1} µs", nanoseconds / 1e3),
         _ => format!("{:.2} ms", nanoseconds / 1e6),
     };
-    let Interval { lower_bound, upper_bound } = median.confidence_interval;
-    vec![name.to_owned(), time(median.point_estimate), time(lower_bound), time(upper_bound)]
+    let [mine, its] = nanoseconds.map(time);
+    vec![
+        id.clone(),
+        format!("{one} / {other}"),
+        format!("{ratio:.3}"),
+        format!("{low:.3} to {high:.3}"),
+        format!("{mine} / {its}"),
+        allocations.join(" / "),
+    ]
 }
