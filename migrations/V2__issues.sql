@@ -36,8 +36,8 @@ COMMENT ON COLUMN issues.completed_at IS 'When the status became resolved or clo
 
 CREATE INDEX issues_parent_id_idx ON issues (parent_id);
 CREATE INDEX issues_project_id_created_at_idx ON issues (project_id, created_at DESC, id DESC) WHERE deleted_at IS NULL;
--- Of all rows, for the reference to the project; and it tells whether a row is deleted, for the counts of a project.
-CREATE INDEX issues_project_id_status_created_at_idx ON issues (project_id, status, created_at DESC, id DESC) INCLUDE (deleted_at);
+CREATE INDEX issues_project_id_status_idx ON issues (project_id, status);
+CREATE INDEX issues_project_id_status_created_at_idx ON issues (project_id, status, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX issues_created_at_idx ON issues (created_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX issues_updated_at_idx ON issues (updated_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX issues_priority_idx ON issues (priority, id) WHERE deleted_at IS NULL;

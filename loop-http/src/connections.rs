@@ -3,14 +3,18 @@
 //! Either the server is at work for a connection, from the head of a request until its answer is ready, or the connection keeps the server
 //! waiting: for a head, for more of a body that is being read, or until the client takes an answer. One that waits costs its client nothing,
 //! so anybody can have any number of them, and a limit on how long each may wait does not keep them from taking all the room there is. So
-//! where room is needed, the one goes that has waited longest, but not before an answer had time to reach a client that reads. What the
-//! server is at work on is never dropped.
+//! where room is needed, the one goes that has waited longest, but not before an answer had time to reach a client that reads. Where all
+//! wait for a moment only, between one request and the next, one is told with its next answer that it is the last. What the server is at
+//! work on is never dropped.
 
 use std::{
     collections::BTreeMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -44,6 +48,8 @@ struct Queue {
     waiting: Mutex<Waiting>,
     /// Told when another one begins to wait.
     longer: Notify,
+    /// Whether room is needed, and nobody has waited long enough: then whoever is answered next makes it.
+    wanted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -66,8 +72,8 @@ impl Connections {
         Self { room: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))), queue: Arc::default() }
     }
 
-    /// A place for one more, which the connection that has waited longest makes if there is none. This waits only while the server is at
-    /// work for every one of them, or they have only just begun to wait.
+    /// A place for one more, which the connection that has waited longest makes if there is none, or the one that is answered next. This
+    /// waits only while the server is at work for every one of them, or they have only just begun to wait.
     pub(crate) async fn place(&self) -> Connection {
         let room = || Arc::clone(&self.room).acquire_owned();
         let room = tokio::select! {
@@ -75,6 +81,7 @@ impl Connections {
             room = room() => room,
             () = self.queue.shed() => room().await,
         };
+        self.queue.wanted.store(false, Ordering::Relaxed);
         let going = Arc::new(Notify::new());
         let place = self.queue.enter(Instant::now(), &going);
         Connection { queue: Arc::clone(&self.queue), going, state: Mutex::new(State { at_work: 0, place }), _room: room.ok() }
@@ -104,6 +111,7 @@ impl Queue {
 
     /// Has the connection go that has waited longest, as soon as one has waited long enough.
     async fn shed(&self) {
+        let mut is_wanted = false;
         loop {
             let soonest = match self.waiting().connections.first_entry() {
                 Some(longest) if longest.key().since.elapsed() >= GRACE => {
@@ -112,6 +120,10 @@ impl Queue {
                 }
                 longest => longest.map(|longest| longest.key().since + GRACE),
             };
+            // One is told, and no more: it goes in any case, at the latest when it has waited long enough.
+            if !std::mem::replace(&mut is_wanted, true) {
+                self.wanted.store(true, Ordering::Relaxed);
+            }
             match soonest {
                 Some(soonest) => sleep_until(soonest).await,
                 None => self.longer.notified().await,
@@ -140,6 +152,11 @@ impl Connection {
     /// Ready when the connection has to make room for another one.
     pub(crate) async fn has_to_go(&self) {
         self.going.notified().await;
+    }
+
+    /// Whether the answer that is given now is to be the last one, since another connection needs room. True for one that asks.
+    pub(crate) fn is_to_make_room(&self) -> bool {
+        self.queue.wanted.load(Ordering::Relaxed) && self.queue.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Answers a request. Fails if the connection has to go: then nothing of the request was done.

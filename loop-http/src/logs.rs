@@ -7,7 +7,7 @@ use tracing_subscriber::{
     filter::{FilterExt as _, LevelFilter, Targets},
     fmt,
     layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    util::SubscriberInitExt,
 };
 
 use crate::Config;
@@ -25,7 +25,6 @@ impl Logs {
     /// Begins to write logs, to standard error: what a command answers is on standard output. Does nothing where logs are written already, as
     /// a host that mounts the router may do.
     pub(crate) fn begin(config: &Config) -> Self {
-        std::panic::set_hook(Box::new(log_panic));
         // `tokio-postgres` writes each statement with its parameters. What it writes does not reach `tracing` today, and must not if one of the
         // other crates ever builds a bridge, whatever level is asked for.
         let no_parameters = Targets::new().with_default(LevelFilter::TRACE).with_target("tokio_postgres", LevelFilter::INFO);
@@ -35,17 +34,17 @@ impl Logs {
         if let Some(collector) = &config.collector {
             return match Exporter::begin(collector) {
                 Ok((spans, exporter)) => {
-                    let begun = subscriber.with(spans).try_init().is_ok();
+                    let begun = write(subscriber.with(spans));
                     Self { exporter: begun.then_some(exporter) }
                 }
                 Err(error) => {
-                    drop(subscriber.try_init());
+                    write(subscriber);
                     tracing::warn!(error, "no spans are exported");
                     Self::default()
                 }
             };
         }
-        drop(subscriber.try_init());
+        write(subscriber);
         #[cfg(not(feature = "otlp"))]
         if config.collector.is_some() {
             tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set, and this build exports no spans: build it with the feature `otlp`");
@@ -61,6 +60,15 @@ impl Logs {
             exporter.end().await;
         }
     }
+}
+
+/// Has these write what is logged from now on, panics included, unless others do. Answers whether they do.
+fn write(subscriber: impl SubscriberInitExt) -> bool {
+    let begun = subscriber.try_init().is_ok();
+    if begun {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+    begun
 }
 
 /// Logs where a panic comes from, and not what it says: that may quote what a client sent, as one about a text cut within a character does.

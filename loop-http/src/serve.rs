@@ -35,8 +35,8 @@ pub struct ServeOptions {
     /// How long a client may take nothing of an answer that is ready for it.
     pub write_timeout: Duration,
     /// How many connections are served at once, at least one. Where one more comes, the one makes room that has kept the server waiting
-    /// longest, and for half a second at least: for a request, for the rest of one, or for its answer to be read. While the server is at
-    /// work on a request of every one, more wait to be accepted.
+    /// longest, and for half a second at least: for a request, for the rest of one, or for its answer to be read. Where there is none, one
+    /// makes room that is answered next, and until then more wait to be accepted.
     pub max_connections: usize,
     /// How long requests under way have to finish once the server is told to stop. Those that take longer are cut off, although each may
     /// take as long as [`RouterOptions::request_timeout`](crate::RouterOptions::request_timeout): what they were about to write is not
@@ -83,10 +83,12 @@ pub async fn serve(listener: TcpListener, router: Router, options: &ServeOptions
         () = accepting => {}
     }
     let finishing = async {
+        // From here on each answer is the last of its connection, which makes room for those that were accepted.
+        drop(serving);
         for (stream, peer) in accepted.into_iter().chain(backlog(listener)) {
             server.spawn(stream, peer, connections.place().await, graceful.watcher());
         }
-        drop((serving, server));
+        drop(server);
         if graceful.count() > 0 {
             tokio::time::sleep(LAST_WORD).await;
         }
@@ -147,10 +149,10 @@ impl Server {
             request.extensions_mut().insert(ConnectInfo(peer));
             // HTTP/2 has another way to say it, which hyper knows.
             let one_by_one = request.version() < Version::HTTP_2;
-            let (answer, is_last) = (Arc::clone(&connection).serve(router.clone(), request), is_last.clone());
+            let (connection, router, is_last) = (Arc::clone(&connection), router.clone(), is_last.clone());
             async move {
-                let mut answer = answer.await?;
-                if one_by_one && is_last.has_changed().is_err() {
+                let mut answer = Arc::clone(&connection).serve(router, request).await?;
+                if one_by_one && (is_last.has_changed().is_err() || connection.is_to_make_room()) {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, io::Error>(answer)

@@ -33,7 +33,7 @@ struct Shared {
     room: Arc<Semaphore>,
     metrics: Option<Arc<Metrics>>,
     /// The look at the database that is under way: anybody may ask for one, so all who ask at once share it.
-    status: Arc<Mutex<Option<WeakShared<Status>>>>,
+    status: Mutex<Option<WeakShared<Status>>>,
 }
 
 type Status = BoxFuture<'static, Result<MigrationStatus, Arc<Error>>>;
@@ -100,13 +100,13 @@ impl AppState {
     /// The same with limits of the operator's.
     pub fn with_limits(store: LoopStore, webhooks: Webhooks, admin_secret: Option<BearerSecret>, limits: LimitOptions) -> Self {
         let (limits, room) = (Arc::new(Limits::new(limits)), Arc::new(Semaphore::new(ROOM_KIB as usize)));
-        Self(Arc::new(Shared { store, webhooks, admin_secret, limits, room, metrics: None, status: Arc::default() }))
+        Self(Arc::new(Shared { store, webhooks, admin_secret, limits, room, metrics: None, status: Mutex::default() }))
     }
 
     /// The same state, with `GET /metrics` for whom this says. What is counted is what this state's router does.
     pub fn with_metrics(self, access: MetricsAccess) -> Self {
         let metrics = Arc::new(Metrics::new(access));
-        let Shared { store, webhooks, admin_secret, limits, room, status, .. } = &*self.0;
+        let Shared { store, webhooks, admin_secret, limits, room, .. } = &*self.0;
         Self(Arc::new(Shared {
             store: store.observed_by(Arc::clone(&metrics) as _),
             webhooks: webhooks.clone(),
@@ -114,7 +114,7 @@ impl AppState {
             limits: Arc::clone(limits),
             room: Arc::clone(room),
             metrics: Some(metrics),
-            status: Arc::clone(status),
+            status: Mutex::default(),
         }))
     }
 

@@ -172,21 +172,21 @@ impl ApiKeys<'_> {
     }
 
     /// As [`authenticate`](Self::authenticate), for a server that asks with every request: what the database answered within the last 0.75
-    /// seconds is believed. A key that was revoked elsewhere opens nothing after that, and one that was revoked, or rotated, or lost its
-    /// project, with this store or a clone of it, at once. In a transaction this always asks.
+    /// seconds is believed. A key that was revoked elsewhere opens nothing after that; and as soon as a call of this store, or of a clone of
+    /// it, that revokes or rotates keys or deletes a project has answered, what is known is believed no more. In a transaction, and by a store
+    /// that is bound to a project, the database is always asked.
     pub async fn authenticate_cached(&self, plaintext: &PlaintextKey) -> Result<Option<Arc<ApiKey>>, Error> {
-        let On::Pool(Inner { keys, .. }) = self.on.on else { return Ok(self.authenticate(plaintext).await?.map(Arc::new)) };
-        let hash = plaintext.hash();
-        let key = if let Some(key) = keys.get(&hash) {
-            Some(key)
-        } else {
-            let asked = keys.ask();
-            let unbound = ApiKeys { on: Executor { scope: None, ..self.on } };
-            let key = unbound.authenticate(plaintext).await?.map(Arc::new);
-            keys.put(hash, asked, key.as_ref());
-            key
+        let (On::Pool(Inner { keys, .. }), None) = (self.on.on, self.on.scope) else {
+            return Ok(self.authenticate(plaintext).await?.map(Arc::new));
         };
-        Ok(key.filter(|key| self.on.scope.is_none_or(|scope| key.project_id.as_ref() == Some(scope))))
+        let hash = plaintext.hash();
+        if let Some(key) = keys.get(&hash) {
+            return Ok(Some(key));
+        }
+        let asked = keys.ask();
+        let key = self.authenticate(plaintext).await?.map(Arc::new);
+        keys.put(hash, asked, key.as_ref());
+        Ok(key)
     }
 
     /// Gives a key another plain text. The one before opens until the grace period has passed; the one before that, no more.

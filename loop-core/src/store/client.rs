@@ -6,19 +6,19 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use deadpool_postgres::ClientWrapper;
 use tokio::task::JoinHandle;
 
-/// A connection to the server. It ends when this is dropped.
+/// A connection to the server, and the task that sends and receives for it. Both end when this is dropped: what is on its way is not waited
+/// for, since the other side may have gone silent.
 pub(crate) struct Client {
-    driver: tokio_postgres::Client,
+    wrapper: ClientWrapper,
     prepared: Prepared,
-    /// What sends and receives for it.
-    serving: JoinHandle<()>,
 }
 
 impl Client {
     pub(crate) fn new(driver: tokio_postgres::Client, serving: JoinHandle<()>) -> Self {
-        Self { driver, prepared: Prepared::default(), serving }
+        Self { wrapper: ClientWrapper::new(driver, serving), prepared: Prepared::default() }
     }
 
     /// What was prepared on it.
@@ -28,7 +28,7 @@ impl Client {
 
     /// The connection for a transaction, and what was prepared on it.
     pub(crate) fn split(&mut self) -> (&mut tokio_postgres::Client, &Prepared) {
-        (&mut self.driver, &self.prepared)
+        (&mut self.wrapper, &self.prepared)
     }
 }
 
@@ -36,20 +36,13 @@ impl Deref for Client {
     type Target = tokio_postgres::Client;
 
     fn deref(&self) -> &tokio_postgres::Client {
-        &self.driver
+        &self.wrapper
     }
 }
 
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut tokio_postgres::Client {
-        &mut self.driver
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // What is on its way is not waited for: the other side may have gone silent.
-        self.serving.abort();
+        &mut self.wrapper
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{
-    CancelToken, Config, SimpleQueryMessage,
+    Config, SimpleQueryMessage,
     config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs},
     error::SqlState,
 };
@@ -138,13 +138,15 @@ impl Connector {
         refusals.pop().map_or_else(|| Error::unavailable(NoHost(Vec::new())), |(_, error)| error)
     }
 
-    /// Asks the server to stop what it is doing for a connection. Twice: at its first use, a statement stands behind the one that prepares it,
-    /// and both wait for the same locks. What ends the first, this or the server's own limit, lets the second begin.
-    pub(crate) async fn cancel(&self, token: &CancelToken) {
-        for pause in [Duration::ZERO, BETWEEN_CANCELS] {
-            sleep(pause).await;
-            let _ = timeout(CANCEL_TIMEOUT, self.tls.cancel(token)).await;
-        }
+    /// Closes a connection, and has the server stop what it is doing for it. It is asked twice: at its first use, a statement stands behind
+    /// the one that prepares it, and both wait for the same locks. What ends the first, this or the server's own limit, lets the second begin.
+    pub(crate) async fn cancel(&self, client: Client) {
+        let token = client.cancel_token();
+        let ask = || timeout(CANCEL_TIMEOUT, self.tls.cancel(&token));
+        let _ = ask().await;
+        drop(client);
+        sleep(BETWEEN_CANCELS).await;
+        let _ = ask().await;
     }
 }
 

@@ -391,7 +391,7 @@ impl<'a> Pooled<'a> {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let pool = self.inner.pool.clone();
-            runtime.spawn(async move { pool.manager().connector.cancel(&client.cancel_token()).await });
+            runtime.spawn(async move { pool.manager().connector.cancel(client).await });
         }
     }
 }

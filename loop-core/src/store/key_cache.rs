@@ -77,3 +77,55 @@ impl KeyCache {
         asked.changes == self.changes.load(Ordering::Acquire) && asked.at.elapsed() < BELIEVED
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ApiKeyId, Role};
+
+    fn key(expires_at: Option<Timestamp>) -> Arc<ApiKey> {
+        let (now, id) = (Timestamp::now(), ApiKeyId::new());
+        Arc::new(ApiKey {
+            id,
+            name: "Key".parse().unwrap(),
+            prefix: "loop_0123456".to_owned(),
+            project_id: None,
+            role: Role::Read,
+            active: true,
+            last_used_at: None,
+            expires_at,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        })
+    }
+
+    #[test]
+    fn what_is_known_is_believed_until_it_ends_or_something_changes() {
+        let cache = KeyCache::default();
+        let in_ms = |ms| Timestamp::from_millis(Timestamp::now().as_millis() + ms).unwrap();
+        assert!(cache.get(&[0; 32]).is_none());
+        for (hash, expires_at, believed) in [([1; 32], None, true), ([2; 32], Some(in_ms(60_000)), true), ([3; 32], Some(in_ms(-1)), false)]
+        {
+            let key = key(expires_at);
+            cache.put(hash, cache.ask(), Some(&key));
+            assert_eq!(cache.get(&hash), believed.then_some(key));
+        }
+        // An answer to a question from before a change says nothing.
+        let asked = cache.ask();
+        cache.forget();
+        cache.put([4; 32], asked, Some(&key(None)));
+        assert!([1, 2, 4].iter().all(|number| cache.get(&[*number; 32]).is_none()));
+        cache.put([1; 32], cache.ask(), Some(&key(None)));
+        assert!(cache.get(&[1; 32]).is_some());
+        cache.put([1; 32], cache.ask(), None);
+        assert!(cache.get(&[1; 32]).is_none());
+        // However many there are, no more are kept than that.
+        for number in 0..=u32::try_from(MOST).unwrap() {
+            let mut hash = [0; 32];
+            hash[..4].copy_from_slice(&number.to_be_bytes());
+            cache.put(hash, cache.ask(), Some(&key(None)));
+        }
+        assert!(cache.known.read().unwrap().len() <= MOST);
+    }
+}

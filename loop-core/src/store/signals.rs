@@ -110,14 +110,14 @@ LEFT JOIN delivered
     ON delivered.source = item.source AND delivered.project = coalesce(item.project_id, '') AND delivered.key = item.delivery"
 ));
 
-/// The signals of first arrivals, and their issues, whatever became of them since. What an issue's signal said stands there once.
+/// The signals of first arrivals, and their issues, whatever became of them since. What an issue's signal said stands with the first of them.
 const FIRST_ARRIVALS: Statement = signal(concat!(
     "-- signals.first_arrivals\nSELECT ",
     signal_columns!(),
     ", ",
-    issue_columns!("CASE WHEN row_number() OVER (PARTITION BY t.id ORDER BY s.created_at, s.id) = 1 THEN t.signal_payload END"),
-    " FROM signals AS s JOIN issues AS t ON t.id = s.issue_id WHERE s.id = ANY ($2::text[])
-      AND ($1::text IS NULL OR (s.project_id = $1 AND t.project_id = $1))"
+    issue_columns!("CASE WHEN row_number() OVER (PARTITION BY t.id ORDER BY item.place) = 1 THEN t.signal_payload END"),
+    " FROM unnest($2::text[]) WITH ORDINALITY AS item (id, place) JOIN signals AS s ON s.id = item.id JOIN issues AS t ON t.id = s.issue_id
+      WHERE ($1::text IS NULL OR (s.project_id = $1 AND t.project_id = $1))"
 ));
 
 /// The fixed statements.
@@ -243,8 +243,9 @@ impl Signals<'_> {
         if !wrong.is_empty() {
             return Err(Error::InvalidReference { entity: Entity::Signal, fields: wrong });
         }
+        let in_order = items.iter().filter_map(|item| answers.get(&item.signal_id));
         let redelivered: Vec<&SignalId> =
-            answers.values().filter(|answer| answer.written.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
+            in_order.filter(|answer| answer.written.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
         let mut done = if redelivered.is_empty() { HashMap::new() } else { self.first_arrivals(&redelivered).await? };
         let gone = || Error::Database { source: "a signal was taken in without an answer".into() };
         // The issues that were opened or grew, each known with the first signal of its group.

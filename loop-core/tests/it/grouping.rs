@@ -276,6 +276,7 @@ async fn what_an_issue_s_signal_said_is_answered_once() {
         let ingested = store.signals().ingest_batch(batch.clone()).await.unwrap();
         let with_payload: Vec<_> = ingested.iter().filter(|one| one.issue.signal_payload.is_some()).collect();
         assert_eq!((ingested.len(), with_payload.len()), (5, 1), "{redelivered}");
+        assert!(ingested[0].issue.signal_payload.is_some(), "{redelivered}");
         assert!(ingested.iter().all(|one| one.redelivered == redelivered && one.issue.id == with_payload[0].issue.id));
     }
     // Alone, a redelivery is answered whole.

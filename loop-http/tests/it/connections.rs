@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::{
     signatures::hex_mac,
     support::{SENTRY_SECRET, Server, TestApp, no_database, state},
-    wire::{Wire, head},
+    wire::{RawAnswer, Wire, head},
 };
 
 const SHORT: Duration = Duration::from_millis(400);
@@ -213,6 +213,62 @@ async fn who_sends_a_byte_now_and_then_does_not_stay() {
     healthy(&mut Wire::connect(server.address).await).await;
     assert!(slow.is_closed_within(SOON).await);
     healthy(&mut idle).await;
+}
+
+/// A client that asks again soon after each answer, until it is told that one is the last: it answers that one.
+async fn busy(mut wire: Wire) -> RawAnswer {
+    loop {
+        wire.send(head("GET", "/health", None, &[])).await.unwrap();
+        let answer = wire.answer().await.unwrap();
+        assert_eq!(answer.status, 200);
+        if answer.head.to_ascii_lowercase().contains("connection: close\r\n") {
+            assert!(wire.is_closed_within(SOON).await);
+            return answer;
+        }
+        tokio::time::sleep(SHORT / 20).await;
+    }
+}
+
+#[tokio::test]
+async fn who_never_waits_for_long_makes_room_after_an_answer() {
+    let server = server(ServeOptions { max_connections: 2, ..ServeOptions::default() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut wire = Wire::connect(server.address).await;
+        healthy(&mut wire).await;
+        clients.push(tokio::spawn(busy(wire)));
+    }
+    // Each newcomer needs one of them to go, and no more than that.
+    let mut newcomers = Vec::new();
+    for gone in 1..=2 {
+        let mut new = Wire::connect(server.address).await;
+        let answered = tokio::time::timeout(SOON, healthy(&mut new)).await;
+        assert!(answered.is_ok());
+        newcomers.push(tokio::spawn(busy(new)));
+        tokio::time::sleep(SHORT).await;
+        assert_eq!(clients.iter().chain(&newcomers).filter(|client| client.is_finished()).count(), gone);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_answers_whom_it_has_no_room_for_yet() {
+    let server = server(ServeOptions { max_connections: 1, ..ServeOptions::default() }).await;
+    let mut wire = Wire::connect(server.address).await;
+    healthy(&mut wire).await;
+    let work = tokio::spawn(busy(wire));
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::connect(server.address).await;
+        wire.send(head("GET", "/health", None, &[])).await.unwrap();
+        waiting.push(wire);
+    }
+    let started = Instant::now();
+    assert!(server.stop().await);
+    assert!(started.elapsed() < SOON);
+    for mut wire in waiting {
+        assert_eq!(wire.answer().await.unwrap().status, 200);
+    }
+    work.await.unwrap();
 }
 
 #[tokio::test]
