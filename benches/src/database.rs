@@ -60,7 +60,7 @@ pub fn largest() -> u32 {
     asked_rows().unwrap_or(if is_test() { 1000 } else { 1_000_000 })
 }
 
-/// The server that `LOOP_BENCH_DATABASE_URL` names, whose user may create databases, or one of its own that ends with it.
+/// The server that `LOOP_BENCH_DATABASE_URL` names, as a superuser, or one of its own that ends with it.
 pub struct Server {
     url: Url,
     // In this order: the server ends before its directory goes.
