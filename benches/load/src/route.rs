@@ -116,7 +116,8 @@ impl Route {
         if self.method != Method::GET || self.body.is_some() || !self.varying.is_empty() {
             return None;
         }
-        let mut script = String::new();
+        // Without it each run would ask for the same, in the same order.
+        let mut script = format!("math.randomseed({})\n", fastrand::u32(..));
         for (name, value) in self.fixed.iter().filter(|(name, _)| *name != HOST) {
             let _ = writeln!(script, "wrk.headers[{:?}] = {:?}", name.as_str(), value.to_str().ok()?);
         }
@@ -125,8 +126,10 @@ impl Route {
             match part {
                 Part::Fixed(text) => path.push(format!("{text:?}")),
                 Part::OneOf(values) => {
-                    let choices: Vec<_> = values.iter().take(10_000).map(|value| format!("{value:?}")).collect();
-                    let _ = writeln!(script, "local values{place} = {{ {} }}", choices.join(", "));
+                    // In one text, since a script may have no more than 65536 constants.
+                    let _ = writeln!(script, "local values{place} = {{}}");
+                    let _ = writeln!(script, "for value in ({:?}):gmatch('[^\\n]+') do", values.join("\n"));
+                    let _ = writeln!(script, "  values{place}[#values{place} + 1] = value\nend");
                     path.push(format!("values{place}[math.random(#values{place})]"));
                 }
                 Part::Unique => return None,
