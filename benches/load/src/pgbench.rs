@@ -46,10 +46,13 @@ impl Pgbench {
             return Ok(None);
         }
         let mut script = Script::default();
-        let statements: Vec<_> = statements.iter().map(|(sql, parameters)| script.statement(sql, parameters, &world.choices)).collect();
+        // An id is one of the seed's wherever it is, but a word may stand there for itself.
+        let may_vary = |(name, choice): &&(String, Choice)| choice.words().is_empty() || route.names(name);
+        let choices: Vec<_> = world.choices.iter().filter(may_vary).cloned().collect();
+        let statements: Vec<_> = statements.iter().map(|(sql, parameters)| script.statement(sql, parameters, &choices)).collect();
         let mut text = String::new();
         let _ = writeln!(text, "\\set fresh random(100000000000000000, 999999999999999999)");
-        for (name, choice) in &world.choices {
+        for (name, choice) in &choices {
             let _ = writeln!(text, "\\set {name} random({}, {})", choice.first(), choice.last());
         }
         // Where a key is looked up, that is waited for. All else goes together.

@@ -82,6 +82,7 @@ pub(crate) fn id(letter: char, number: u64) -> String {
 }
 
 /// What a request takes one of.
+#[derive(Clone)]
 pub(crate) enum Choice {
     /// Numbers in a row behind a prefix.
     Numbers {
