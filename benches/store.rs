@@ -243,6 +243,8 @@ fn store(c: &mut Criterion) {
     writing(bench, &sides, &id, &other);
     taking_in(bench, &sides);
     if largest() > 10_000 {
+        // They would take some gigabytes of memory.
+        let server = bench.runtime.block_on(Server::start(Place::Disk));
         let sides = bench.runtime.block_on(async { Sides::of(&server.filled("1m", largest()).await).await });
         listing(bench, &sides, "store/list_50_of_1M");
     }

@@ -60,7 +60,7 @@ pub fn largest() -> u32 {
     asked_rows().unwrap_or(if is_test() { 1000 } else { 1_000_000 })
 }
 
-/// The server that `LOOP_BENCH_DATABASE_URL` names, whose user may create databases, or one of its own that ends with it.
+/// The server that `LOOP_BENCH_DATABASE_URL` names, as a superuser, or one of its own that ends with it.
 pub struct Server {
     url: Url,
     // In this order: the server ends before its directory goes.
@@ -161,13 +161,13 @@ async fn connect(url: &str) -> Client {
 
 /// Moves the data of a server that is not started yet to a disk, in place of the memory that tests like to have.
 fn move_to_disk(server: &TestServer) -> TempDir {
+    // It is removed with what drops it, or by what watches over the server's directory, which follows the link.
     // What is here outlives a start of the system, so it is no file system in memory.
     let dir = tempfile::Builder::new().prefix("loop-bench-").tempdir_in("/var/tmp").unwrap();
     server.own(dir.path());
-    let moved = dir.path().join("data");
-    let copied = Command::new("cp").arg("-a").arg(server.data_dir()).arg(&moved).status().unwrap();
+    let copied = Command::new("cp").arg("-a").arg(server.data_dir().join(".")).arg(dir.path()).status().unwrap();
     assert!(copied.success(), "the data was not copied");
     fs::remove_dir_all(server.data_dir()).unwrap();
-    std::os::unix::fs::symlink(moved, server.data_dir()).unwrap();
+    std::os::unix::fs::symlink(dir.path(), server.data_dir()).unwrap();
     dir
 }

@@ -8,10 +8,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
@@ -46,10 +46,13 @@ impl Pgbench {
             return Ok(None);
         }
         let mut script = Script::default();
-        let statements: Vec<_> = statements.iter().map(|(sql, parameters)| script.statement(sql, parameters, &world.choices)).collect();
+        // An id is one of the seed's wherever it is, but a word may stand there for itself.
+        let may_vary = |(name, choice): &&(String, Choice)| choice.words().is_empty() || route.names(name);
+        let choices: Vec<_> = world.choices.iter().filter(may_vary).cloned().collect();
+        let statements: Vec<_> = statements.iter().map(|(sql, parameters)| script.statement(sql, parameters, &choices)).collect();
         let mut text = String::new();
         let _ = writeln!(text, "\\set fresh random(100000000000000000, 999999999999999999)");
-        for (name, choice) in &world.choices {
+        for (name, choice) in &choices {
             let _ = writeln!(text, "\\set {name} random({}, {})", choice.first(), choice.last());
         }
         // Where a key is looked up, that is waited for. All else goes together.
@@ -95,19 +98,32 @@ impl Pgbench {
 /// The statements of one request, with their parameters: of one right behind another, as they come under load. A key that was just looked up
 /// may be believed then.
 fn statements(world: &World, route: &Route) -> Result<Vec<(String, Vec<Option<String>>)>> {
-    let set = |what: &str, wait: u64| {
+    let execute = |statements: &[&str]| {
         let mut psql = world.postgres.program("psql");
-        psql.args(["-q", "-c", &format!("ALTER SYSTEM SET log_statement = '{what}'"), "-c", "SELECT pg_reload_conf()"]);
-        ensure!(psql.output()?.status.success(), "the log of statements could not be switched");
+        let output = psql.arg("-q").args(statements.iter().flat_map(|sql| ["-c", sql])).output()?;
+        ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    let set = |what: &str, wait: u64| {
+        execute(&[&format!("ALTER SYSTEM SET log_statement = '{what}'"), "SELECT pg_reload_conf()"])?;
         // Every process of the server reads it on its own.
         thread::sleep(Duration::from_millis(wait));
-        Ok(())
+        anyhow::Ok(())
     };
     let ask = || {
         generator::ask_once(&world.target, route)?;
-        // Another process writes the log.
-        thread::sleep(Duration::from_millis(100));
-        world.postgres.log()
+        // Another process writes the log, in the order of what it is told: once this is there, the request is.
+        let marker = format!("SELECT 'marker {}'", fastrand::u64(..));
+        execute(&[&marker])?;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(30) {
+            let text = world.postgres.log()?;
+            if text.ends_with('\n') && text.contains(&marker) {
+                return Ok(text);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        bail!("PostgreSQL's log says nothing of a request")
     };
     set("all", 300)?;
     let begin = ask()?.len();

@@ -1,6 +1,9 @@
 //! What is asked: hot routes by name, as templates that are filled in for each request.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -67,11 +70,16 @@ pub(crate) struct Route {
     varying: Vec<(HeaderName, Text)>,
     body: Option<Text>,
     sign: Option<(HeaderName, Hmac<Sha256>)>,
+    /// The values that it names.
+    names: BTreeSet<String>,
 }
 
 impl Route {
     fn new(address: SocketAddr, values: &BTreeMap<String, Vec<String>>, template: Template) -> Result<Self> {
         let Template { method, path, headers, body, sign } = template;
+        let texts: Vec<_> = headers.values().chain(&body).chain([&path]).collect();
+        let is_named = |name: &&String| texts.iter().any(|text| text.contains(&format!("{{{name}}}")));
+        let names = values.keys().filter(is_named).cloned().collect();
         let mut fixed = HeaderMap::from_iter([(HOST, HeaderValue::from_str(&address.to_string())?)]);
         let mut varying = Vec::new();
         for (name, text) in headers {
@@ -88,7 +96,13 @@ impl Route {
             varying,
             body: body.map(|body| Text::parse(&body, values)),
             sign: sign.map(|(header, secret)| anyhow::Ok((header.parse()?, Hmac::new_from_slice(secret.as_bytes())?))).transpose()?,
+            names,
         })
+    }
+
+    /// Whether requests differ by this value.
+    pub(crate) fn names(&self, value: &str) -> bool {
+        self.names.contains(value)
     }
 
     /// The next request.
@@ -116,7 +130,8 @@ impl Route {
         if self.method != Method::GET || self.body.is_some() || !self.varying.is_empty() {
             return None;
         }
-        let mut script = String::new();
+        // Without it each run would ask for the same, in the same order.
+        let mut script = format!("math.randomseed({})\n", fastrand::u32(..));
         for (name, value) in self.fixed.iter().filter(|(name, _)| *name != HOST) {
             let _ = writeln!(script, "wrk.headers[{:?}] = {:?}", name.as_str(), value.to_str().ok()?);
         }
@@ -125,8 +140,10 @@ impl Route {
             match part {
                 Part::Fixed(text) => path.push(format!("{text:?}")),
                 Part::OneOf(values) => {
-                    let choices: Vec<_> = values.iter().take(10_000).map(|value| format!("{value:?}")).collect();
-                    let _ = writeln!(script, "local values{place} = {{ {} }}", choices.join(", "));
+                    // In one text, since a script may have no more than 65536 constants.
+                    let _ = writeln!(script, "local values{place} = {{}}");
+                    let _ = writeln!(script, "for value in ({:?}):gmatch('[^\\n]+') do", values.join("\n"));
+                    let _ = writeln!(script, "  values{place}[#values{place} + 1] = value\nend");
                     path.push(format!("values{place}[math.random(#values{place})]"));
                 }
                 Part::Unique => return None,

@@ -23,10 +23,13 @@ pub(crate) struct World {
     pub(crate) settings: Vec<(String, String)>,
 }
 
+/// Where the database is: what is here outlives a start of the system, so it is no file system in memory, as temporary directories may be.
+const DISK: &str = "/var/tmp";
+
 impl World {
     /// A database with this many issues, and as many signals.
     pub(crate) fn new(binary: &Path, issues: u32) -> Result<Self> {
-        let postgres = Postgres::start(&std::env::temp_dir())?;
+        let postgres = Postgres::start(Path::new(DISK))?;
         let run = |arguments: &[&str]| {
             let mut command = server::program(binary, &postgres.url());
             command.args(arguments);
@@ -79,6 +82,7 @@ pub(crate) fn id(letter: char, number: u64) -> String {
 }
 
 /// What a request takes one of.
+#[derive(Clone)]
 pub(crate) enum Choice {
     /// Numbers in a row behind a prefix.
     Numbers {

@@ -3,7 +3,8 @@
 //!
 //! The server writes each plan into its log (`auto_explain`), with what it read. That is asked of a hundred thousand issues, which are filled in
 //! seconds. More is another question, since the planner chooses by costs that grow differently: the more rows there are, the fewer of them it
-//! believes that it must walk until a page is full, and where it is mistaken, it walks them all. `LOOP_BENCH_ROWS=1000000` asks it of a million.
+//! believes that it must walk until a page is full, and where it is mistaken, it walks them all. `LOOP_BENCH_ROWS=1000000` asks it of a million, and
+//! fewer than a hundred thousand are not asked: of a small table the planner rightly reads all.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +38,13 @@ fn complaints(plan: &Value, found: &mut BTreeSet<String>) {
     if !relation.is_empty() && read > MOST_READ {
         found.insert(format!("reads {read} rows of {relation} by {kind}"));
     }
-    if kind.contains("Sort") && number("Actual Rows") > MOST_SORTED {
-        found.insert(format!("sorts {} rows", number("Actual Rows")));
+    if kind.contains("Sort") {
+        // What comes out of it says nothing: where only the first are asked for, it is as many as those.
+        let input = |name: &str| plan["Plans"][0][name].as_f64().unwrap_or_default();
+        let sorted = input("Actual Rows") * input("Actual Loops");
+        if sorted > MOST_SORTED {
+            found.insert(format!("sorts {sorted} rows"));
+        }
     }
     for part in plan["Plans"].as_array().into_iter().flatten() {
         complaints(part, found);
@@ -66,7 +72,7 @@ async fn nothing_reads_or_sorts_a_large_table() {
         "jit=off",
     ];
     let mut server = Server::own(Place::Memory, &explained).await;
-    let database = server.filled("plans", asked_rows().unwrap_or(100_000)).await;
+    let database = server.filled("plans", asked_rows().unwrap_or_default().max(100_000)).await;
     let store = database.store().await;
     let place = async |sql: &str| store.raw(sql).await.unwrap()[0][0].clone().unwrap();
     let id = async |letter: char, n: u32| place(&format!("SELECT '{letter}' || left(md5('{n}'), 23)")).await;

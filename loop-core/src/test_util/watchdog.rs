@@ -10,8 +10,8 @@ use super::Failure;
 /// The write ends, kept until the process ends. Rust opens them such that no child inherits them.
 static PIPES: Mutex<Vec<ChildStdin>> = Mutex::new(Vec::new());
 
-/// `$1` is the directory. A server in `$1/data`, or a pooler, is stopped at once: nothing of it is worth a checkpoint. What a process that outlived
-/// this one, such as `initdb`, still writes is removed in a second round.
+/// `$1` is the directory. A server in `$1/data`, or a pooler, is stopped at once: nothing of it is worth a checkpoint. Where that is a
+/// link, what it leads to goes, too. What a process that outlived this one, such as `initdb`, still writes is removed in a second round.
 #[cfg(unix)]
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
@@ -20,7 +20,7 @@ for file in "$1/data/postmaster.pid" "$1/pooler.pid"; do
     pid=$(head -n 1 "$file" 2>/dev/null)
     [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 done
-rm -rf "$1"
+rm -rf "$(readlink "$1/data")" "$1"
 sleep 2
 rm -rf "$1"
 "#;
