@@ -115,13 +115,21 @@ pub(crate) fn drive(target: &Target, routes: &[&Route], load: Load) -> Result<Ou
             let (start, due, ended) = (clock.start, &clock.due, &ended);
             scope.spawn(move || pace(start, rate, due, ended));
         }
-        let asked = runtime.block_on(try_join_all(asking));
-        ended.store(true, Ordering::Relaxed);
-        asked
+        let _ending = Ending(&ended);
+        runtime.block_on(try_join_all(asking))
     })?;
     let mut outcome = outcome.into_inner();
     outcome.seconds = load.duration.as_secs_f64();
     Ok(outcome)
+}
+
+/// Says that something has ended when it is dropped, as it is by a panic, too: a scope waits for its threads even then.
+pub(crate) struct Ending<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// When requests are due.

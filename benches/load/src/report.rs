@@ -37,7 +37,8 @@ pub(crate) fn write(target: &Path, results: &Path) -> Result<()> {
     let _ = write!(
         text,
         "\n## Under load\n\n{} issues with labels, relations and a signal each; every measurement {} times for {} seconds.\n\n{}\n\
-         CPU is in cores, on average. The server had {:.1} MiB of memory before the first request.\n",
+         What is offered a second is the rate of the open loop, and the next three columns are of it. Any measured answer but a 2xx ends\n\
+         the run. CPU is in cores, on average. The server had {:.1} MiB of memory before the first request.\n",
         run.plan.issues,
         run.plan.rounds,
         run.plan.seconds,

@@ -81,14 +81,13 @@ pub(crate) struct Measured {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
-    pub(crate) errors: u64,
 }
 
 impl Measured {
     #[expect(clippy::cast_precision_loss, reason = "a latency is no such number")]
     fn of(rate: f64, outcome: &Outcome) -> Self {
         let quantile = |part: f64| outcome.latencies.value_at_quantile(part) as f64;
-        Self { rate, p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999), errors: outcome.errors }
+        Self { rate, p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999) }
     }
 }
 
@@ -215,11 +214,10 @@ const HEADER: &[&str] = &[
     "p50 ms",
     "p99 ms",
     "p99.9 ms",
-    "open: req/s",
+    "offered/s",
     "p50 ms",
     "p99 ms",
     "p99.9 ms",
-    "errors",
     "CPU server",
     "PostgreSQL",
     "generator",
@@ -233,7 +231,6 @@ fn line(row: &Row) -> Vec<String> {
         cells.push(format!("{:.0}", measured.rate));
         cells.extend([measured.p50, measured.p99, measured.p999].map(milliseconds));
     }
-    cells.push((closed.errors + open.errors).to_string());
     cells.extend([cpu.server, cpu.postgres, cpu.generator].map(|cores| format!("{cores:.2}")));
     cells.push(format!("{:.1}", memory.now));
     cells

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    generator::{self, Load},
+    generator::{self, Ending, Load},
     process,
     table::{median, table},
     world::World,
@@ -45,8 +45,9 @@ pub(crate) fn soak(world: &World, minutes: f64) -> Result<Soak> {
             }
             samples
         });
+        let ending = Ending(&ended);
         let outcome = generator::drive(&world.target, &routes, load);
-        ended.store(true, Ordering::Relaxed);
+        drop(ending);
         (outcome, sampler.join().unwrap_or_default())
     });
     let outcome = outcome?.checked()?;
