@@ -1,7 +1,7 @@
 //! The compiled function, from the start of its process to its answers: what a cold start is made of, and what a warm request takes.
 //!
 //! `cargo bench -p benches --bench function` builds the function as it is deployed and runs it behind a runtime API on this machine, over a
-//! throwaway PostgreSQL that asks for a password. With `-- --test` it does each once, with the function as it is built for tests.
+//! throwaway PostgreSQL that asks for a password. Tried by `cargo test`, it does each once, with the function as it is built for tests.
 
 #[path = "../loop-lambda/tests/it/runtime_api.rs"]
 #[expect(clippy::unwrap_used, reason = "it is the tests' own")]
@@ -205,8 +205,7 @@ async fn round_trips(program: &str, url: &str) -> Result<(), Failure> {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let once = std::env::args().any(|argument| argument == "--test");
-    let (profile, starts, requests) = if once { ("dev", 1, 1) } else { ("lambda", 30, 3000) };
+    let (profile, starts, requests) = if benches::is_test() { ("dev", 1, 1) } else { ("lambda", 30, 3000) };
     let program = build(profile)?;
     println!("the function's program: {:.1} MiB", mebibytes(fs::metadata(&program)?.len()));
     let program = program.to_str().ok_or("the program is not named in UTF-8")?;

@@ -228,7 +228,7 @@ fn patience() -> Duration {
     variable("LOOP_BENCH_SECONDS").map_or(Duration::from_secs(6), |seconds| Duration::from_secs_f64(seconds.parse().unwrap()))
 }
 
-/// Whether everything is only to be tried once, as in `cargo bench -- --test`.
+/// Whether everything is only to be tried once, as by `cargo test` and `cargo bench -- --test`.
 pub fn is_test() -> bool {
     env::args().any(|argument| argument == "--test") || !env::args().any(|argument| argument == "--bench")
 }
