@@ -132,18 +132,34 @@ async fn who_kept_the_server_waiting_longest_makes_room() {
     }
 }
 
+/// What handlers do that are held up until a test says that they are done.
+#[derive(Clone)]
+struct Work {
+    begun: Arc<Semaphore>,
+    done: Arc<Semaphore>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { begun: Arc::new(Semaphore::new(0)), done: Arc::new(Semaphore::new(0)) }
+    }
+}
+
+impl Work {
+    async fn run(self) -> &'static str {
+        self.begun.add_permits(1);
+        self.done.acquire().await.unwrap().forget();
+        "done"
+    }
+}
+
 #[tokio::test]
 async fn whom_the_server_is_at_work_for_keeps_its_place() {
-    let (begun, done) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let work = {
-        let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
-        async move || {
-            begun.add_permits(1);
-            done.acquire().await.unwrap().forget();
-            "done"
-        }
-    };
-    let router = axum::Router::new().route("/work", axum::routing::get(work.clone()).post(async move |_: String| work().await));
+    let work = Work::default();
+    let Work { begun, done } = work.clone();
+    let (get, post) = (work.clone(), work);
+    let methods = axum::routing::get(async move || get.run().await).post(async move |_: String| post.run().await);
+    let router = axum::Router::new().route("/work", methods);
     let server = Server::serve(router, ServeOptions { max_connections: 2, ..ServeOptions::default() }).await;
     let (mut one, mut two) = (Wire::connect(server.address).await, Wire::connect(server.address).await);
     one.send(head("GET", "/work", None, &[])).await.unwrap();
@@ -168,18 +184,12 @@ async fn whom_the_server_is_at_work_for_keeps_its_place() {
 
 #[tokio::test]
 async fn who_sends_a_body_that_nobody_reads_keeps_its_place() {
-    let (begun, done) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let work = {
-        let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
-        async move || {
-            begun.add_permits(1);
-            done.acquire().await.unwrap().forget();
-            "done"
-        }
-    };
+    let work = Work::default();
+    let Work { begun, done } = work.clone();
     // What reads no body, and what does something before it reads it.
-    let methods = axum::routing::delete(work.clone()).post(async move |request: axum::extract::Request| {
-        let answer = work().await;
+    let (delete, post) = (work.clone(), work);
+    let methods = axum::routing::delete(async move || delete.run().await).post(async move |request: axum::extract::Request| {
+        let answer = post.run().await;
         assert_eq!(axum::body::to_bytes(request.into_body(), 10).await.unwrap(), "{}");
         answer
     });
