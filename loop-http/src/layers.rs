@@ -1,7 +1,6 @@
 //! What is around every route: request ids, logs, metrics, panics, time limits, CORS.
 
 use std::{
-    any::Any,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -76,7 +75,7 @@ async fn protect(limit: Duration, request: Request, next: Next) -> Response {
         let answer = tokio::time::timeout(limit, next.run(request));
         match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(answered) => answered.unwrap_or_else(|_| ApiError::deadline().into_response()),
-            Err(panic) => panicked(panic),
+            Err(_) => panicked(),
         }
     };
     unread::drain(request, answer).await
@@ -140,8 +139,8 @@ fn log_cause(response: &Response) {
     }
 }
 
-/// What a panic says is not logged: it may quote what a client sent, as one about a string that was cut in the middle of a character does.
-fn panicked(_: Box<dyn Any + Send>) -> Response {
+/// Where it was is logged where panics are; what it says is not, for it may quote what a client sent.
+fn panicked() -> Response {
     tracing::error!("a handler panicked");
     ApiError::internal().into_response()
 }

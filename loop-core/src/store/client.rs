@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    ops::{Deref, DerefMut},
+    ops::Deref,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -37,12 +37,6 @@ impl Deref for Client {
 
     fn deref(&self) -> &tokio_postgres::Client {
         &self.wrapper
-    }
-}
-
-impl DerefMut for Client {
-    fn deref_mut(&mut self) -> &mut tokio_postgres::Client {
-        &mut self.wrapper
     }
 }
 
