@@ -67,7 +67,7 @@ impl<T: FromBody, P: FromPath> FromRequest<AppState> for Post<T, P> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        read(request, state, Role::Write).await.map(|(post, _)| post)
+        read(request, state, Role::Write).await
     }
 }
 
@@ -75,7 +75,9 @@ impl<T: FromBody, P: FromPath> FromRequest<AppState> for AdminPost<T, P> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let (post, address) = read(request, state, Role::Admin).await?;
+        let (parts, body) = request.into_parts();
+        let address = client_address(&parts, state);
+        let post = read(Request::from_parts(parts, body), state, Role::Admin).await?;
         Ok(Self { post, state: state.clone(), address })
     }
 }
@@ -85,17 +87,15 @@ pub(crate) trait FromPath: FromRequestParts<AppState, Rejection: Into<ApiError>>
 
 impl<P: FromRequestParts<AppState, Rejection: Into<ApiError>> + Send> FromPath for P {}
 
-/// Takes in a request, and the address of who sends it. Who asks comes before what is asked: without a key, nobody learns whether the rest was
-/// right.
-async fn read<T, P: FromPath>(request: Request, state: &AppState, needed: Role) -> Result<(Post<T, P>, Option<IpAddr>), ApiError> {
+/// Takes in a request. Who asks comes before what is asked: without a key, nobody learns whether the rest was right.
+async fn read<T, P: FromPath>(request: Request, state: &AppState, needed: Role) -> Result<Post<T, P>, ApiError> {
     let (mut parts, body) = request.into_parts();
     let caller = authenticate(&parts, state, needed).await?;
     let path = P::from_request_parts(&mut parts, state).await.map_err(Into::into)?;
     let key = key(&parts.headers)?;
     let body = api_body(&parts.headers, body).await?;
     let key = key.map(|text| Key { text, hash: hash(&parts, &body) });
-    let address = client_address(&parts, state);
-    Ok((Post { caller, key, path, input: Unread { headers: parts.headers, body, form: PhantomData } }, address))
+    Ok(Post { caller, key, path, input: Unread { headers: parts.headers, body, form: PhantomData } })
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
