@@ -3,10 +3,10 @@
 use std::{
     borrow::Cow,
     sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use deadpool::managed::{Object, PoolError};
+use deadpool::managed::{Object, PoolError, TimeoutType, Timeouts};
 use futures_util::{TryStreamExt as _, join};
 use postgres_types::{ToSql, Type};
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use super::{
     Inner, Observer, StatementEnd, StatementMode, Tx,
     client::{Client, Prepared, Text},
-    observer::{Watched, waited},
+    observer::{Waiting, Watched},
     pool::{self, Manager},
     sql::{Bound, Composed, ScopeParam, Statement, Value},
 };
@@ -110,7 +110,6 @@ pub(crate) struct Connection<'a> {
     observer: Option<&'a dyn Observer>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "it lives for one call, on the stack")]
 enum Place<'a> {
     Pooled(Pooled<'a>),
     Tx(&'a Tx<'a>),
@@ -119,7 +118,7 @@ enum Place<'a> {
 impl Connection<'_> {
     /// Every row the statement answers.
     pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.name(), Text::fixed(statement.sql), params).await
+        self.run(statement.entity, statement.name, Text::fixed(statement.sql), params).await
     }
 
     /// The row the statement answers, if any.
@@ -322,6 +321,9 @@ impl Call<'_> {
     }
 }
 
+/// A connection that need not be waited for, in which case no timer is set either.
+const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+
 /// A connection of the pool. It goes back only if nothing is running on it.
 pub(crate) struct Pooled<'a> {
     inner: &'a Inner,
@@ -332,13 +334,17 @@ pub(crate) struct Pooled<'a> {
 impl<'a> Pooled<'a> {
     /// Waits for a connection.
     pub(crate) async fn take(inner: &'a Inner, observer: Option<&dyn Observer>) -> Result<Self, Error> {
-        let begun = Instant::now();
+        let waiting = Waiting::begin(observer);
         #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
-        let object = inner.pool.get().await.map_err(|error| match error {
+        let object = match inner.pool.timeout_get(&AT_ONCE).await {
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Box::pin(inner.pool.get()).await,
+            object => object,
+        };
+        let object = object.map_err(|error| match error {
             PoolError::Backend(error) => error,
             error => Error::unavailable(error),
         });
-        waited(observer, begun, &object);
+        waiting.end(&object);
         Ok(Self { inner, object: Some(object?), running: AtomicUsize::new(0) })
     }
 
@@ -383,7 +389,7 @@ impl<'a> Pooled<'a> {
     /// Closes the connection in place of giving it back, and has the server stop what it is doing for it.
     pub(crate) fn discard(&mut self) {
         let Some(object) = self.object.take() else { return };
-        let pool::Connection { client, .. } = Object::take(object);
+        let pool::Connection { client, .. } = *Object::take(object);
         // A pooler closes its own connection to the server, where the statement's own limit ends what is still under way. It is not asked to
         // stop it: PgBouncer (up to 1.24 at least, its issue 801) may end itself over one who asks and does not wait, as the driver does.
         if self.inner.mode == StatementMode::Prepared

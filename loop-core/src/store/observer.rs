@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{Span, field::Empty};
+use tracing::{Level, Span, field::Empty};
 
 use crate::{Error, Ingested};
 
@@ -136,11 +136,24 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// Tells how long a caller waited for a connection.
-pub(super) fn waited<T>(observer: Option<&dyn Observer>, begun: Instant, got: &Result<T, Error>) {
-    let waited = begun.elapsed();
-    if let Some(observer) = observer {
-        observer.connection(waited, got.as_ref().map(drop));
+/// A caller that waits for a connection, whose end is told as that of a statement is.
+pub(super) struct Waiting<'a> {
+    observer: Option<&'a dyn Observer>,
+    /// Where somebody is told how long it took.
+    begun: Option<Instant>,
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) fn begin(observer: Option<&'a dyn Observer>) -> Self {
+        let is_told = observer.is_some() || tracing::enabled!(Level::DEBUG);
+        Self { observer, begun: is_told.then(Instant::now) }
     }
-    tracing::debug!(waited_ms = waited.as_secs_f64() * 1000.0, got = got.is_ok(), "waited for a connection");
+
+    pub(super) fn end<T>(self, got: &Result<T, Error>) {
+        let Some(waited) = self.begun.map(|begun| begun.elapsed()) else { return };
+        if let Some(observer) = self.observer {
+            observer.connection(waited, got.as_ref().map(drop));
+        }
+        tracing::debug!(waited_ms = waited.as_secs_f64() * 1000.0, got = got.is_ok(), "waited for a connection");
+    }
 }

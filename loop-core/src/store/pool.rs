@@ -44,17 +44,18 @@ impl Manager {
 }
 
 impl managed::Manager for Manager {
-    type Type = Connection;
+    // On the heap: the pool moves it several times for every call.
+    type Type = Box<Connection>;
     type Error = Error;
 
-    async fn create(&self) -> Result<Connection, Error> {
+    async fn create(&self) -> Result<Box<Connection>, Error> {
         // On the heap: what connects is large, and the future of every call that may have to is as large as that.
-        Ok(Connection { client: Box::pin(self.connector.connect()).await?, used: Moment::now() })
+        Ok(Box::new(Connection { client: Box::pin(self.connector.connect()).await?, used: Moment::now() }))
     }
 
     /// A connection whose end has arrived here is closed. One that was idle for a while may be gone all the same: its end may not have
     /// arrived, because the process was frozen, or something on the way has forgotten it.
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, connection: &mut Box<Connection>, _: &Metrics) -> RecycleResult<Error> {
         if connection.client.is_closed() {
             return Err(RecycleError::message("the connection is closed"));
         }

@@ -27,7 +27,7 @@ pub(crate) enum Within {
 impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
-        let (name, sql) = (statement.name(), statement.sql.to_owned());
+        let (name, sql) = (statement.name, statement.sql.to_owned());
         let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true };
         if let (Some(_), Within::Project(condition)) = (scope, within) {
             list.condition(condition, &[]);

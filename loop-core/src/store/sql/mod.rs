@@ -99,18 +99,20 @@ pub(crate) use params;
 pub(crate) struct Statement {
     /// What it speaks of.
     pub(crate) entity: Entity,
+    /// What it is called in logs and metrics: its first line, behind `-- `.
+    pub(crate) name: &'static str,
     /// Its text.
     pub(crate) sql: &'static str,
 }
 
 impl Statement {
     pub(crate) const fn new(entity: Entity, sql: &'static str) -> Self {
-        Self { entity, sql }
-    }
-
-    /// Its name, which is its first line.
-    pub(crate) fn name(self) -> &'static str {
-        self.sql.strip_prefix("-- ").and_then(|text| text.split_once('\n')).map_or("", |(name, _)| name)
+        const MARK: &str = "-- ";
+        let mut end = MARK.len();
+        while sql.as_bytes()[end] != b'\n' {
+            end += 1;
+        }
+        Self { entity, name: sql.split_at(end).0.split_at(MARK.len()).1, sql }
     }
 }
 
