@@ -7,18 +7,25 @@ use anyhow::{Context as _, Result};
 /// The clock of `/proc/PID/stat` ticks a hundred times a second, whatever the kernel's own does.
 const TICKS: f64 = 100.0;
 
-/// The seconds of CPU that a process and its children took so far, also those that have ended.
+/// The seconds of CPU that a process took so far, without its children.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let ticks = |pid: u32, fields: usize| -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name is in brackets, and may hold anything. The fields behind it are counted from the third.
-        let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
-        rest.split(' ').skip(11).take(fields).map(|field| Ok(field.parse::<f64>()?)).sum()
-    };
-    // Its own time and that of children it has waited for, then that of children that still run.
+    Ok(ticks(pid, 2)? / TICKS)
+}
+
+/// The same with its children, also those that have ended.
+pub(crate) fn cpu_seconds_with_children(pid: u32) -> Result<f64> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|child| ticks(child.parse().ok()?, 2).ok()).sum::<f64>();
-    Ok((ticks(pid, 4)? + children) / TICKS)
+    let running: f64 = children.split_whitespace().filter_map(|child| ticks(child.parse().ok()?, 2).ok()).sum();
+    // Its own time and that of children it has waited for.
+    Ok((ticks(pid, 4)? + running) / TICKS)
+}
+
+/// The first of: its own time in the program and in the kernel, that of children it has waited for in the program and in the kernel.
+fn ticks(pid: u32, fields: usize) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name is in brackets, and may hold anything. The fields behind it are counted from the third.
+    let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
+    rest.split(' ').skip(11).take(fields).map(|field| Ok(field.parse::<f64>()?)).sum()
 }
 
 /// The resident memory of a process, now and at its most, in MiB.

@@ -113,7 +113,7 @@ impl<'w> Meter<'w> {
     fn read(world: &World) -> Result<Cpu> {
         Ok(Cpu {
             server: process::cpu_seconds(world.server.pid())?,
-            postgres: process::cpu_seconds(world.postgres.pid())?,
+            postgres: process::cpu_seconds_with_children(world.postgres.pid())?,
             generator: process::cpu_seconds(std::process::id())?,
         })
     }
@@ -241,6 +241,13 @@ impl Run {
         table(HEADER, &self.rows.iter().map(line).collect::<Vec<_>>())
     }
 
+    /// The requests a second that come of a route which asks nothing of the database, and the same statements without a server, one after the
+    /// other: what is left to a server that adds nothing to either.
+    fn bound(&self, row: &Row) -> Option<f64> {
+        let bare = self.rows.iter().find(|other| other.statements == 0 && other.connections == row.connections)?;
+        Some(1.0 / (1.0 / median(&bare.rates.ours) + 1.0 / median(&row.rates.pgbench)))
+    }
+
     /// The server beside what runs the same statements without it.
     pub(crate) fn comparison(&self) -> String {
         let header = [
@@ -252,11 +259,14 @@ impl Run {
             "ratio",
             "by wrk",
             "ratio",
+            "bound/s",
+            "of it",
             "server CPU µs/request",
             "PostgreSQL CPU µs/request",
         ];
         let rows = self.rows.iter().filter(|row| row.statements > 0).map(|row| {
             let Rates { ours, wrk, pgbench, other: _ } = &row.rates;
+            let bound = self.bound(row);
             let cost = |cores: f64| format!("{:.0}", cores / row.closed.rate * 1e6);
             vec![
                 row.route.clone(),
@@ -267,6 +277,8 @@ impl Run {
                 ratio(ours, pgbench),
                 rate(wrk),
                 ratio(wrk, pgbench),
+                bound.map_or_else(none, |bound| format!("{bound:.0}")),
+                bound.map_or_else(none, |bound| format!("{:.2}", median(ours) / bound)),
                 cost(row.cpu.server),
                 cost(row.cpu.postgres),
             ]
@@ -289,10 +301,14 @@ impl Run {
     }
 }
 
+fn none() -> String {
+    "—".to_owned()
+}
+
 fn rate(rates: &[f64]) -> String {
-    if rates.is_empty() { "—".to_owned() } else { format!("{:.0}", median(rates)) }
+    if rates.is_empty() { none() } else { format!("{:.0}", median(rates)) }
 }
 
 fn ratio(of: &[f64], to: &[f64]) -> String {
-    Rates::ratio(of, to).map_or_else(|| "—".to_owned(), |ratio| format!("{ratio:.2}"))
+    Rates::ratio(of, to).map_or_else(none, |ratio| format!("{ratio:.2}"))
 }
