@@ -19,15 +19,18 @@ use tokio_postgres::{Client, Row};
 const NONE: Option<&str> = None;
 const TITLE: &str = "The login page is blank";
 
-/// Two connections to one database: the store's and another.
+/// Connections to one database: the store's, one with the same settings, and one without any.
 struct Sides {
     store: LoopStore,
     client: Client,
+    bare: Client,
 }
 
 impl Sides {
     async fn of(database: &Database) -> Self {
-        Self { store: database.store().await, client: database.client().await }
+        let (store, client) = (database.store().await, database.client().await);
+        twin::settle(&client, &store).await;
+        Self { store, client, bare: database.client().await }
     }
 
     /// The id of the issue that fill.sql counts so.
@@ -37,15 +40,20 @@ impl Sides {
     }
 }
 
-fn reading(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId) {
-    let get = bench.runtime.block_on(async {
+fn reading(bench: &mut Bench<'_>, Sides { store, client, bare }: &Sides, id: &IssueId) {
+    let (get, get_bare) = bench.runtime.block_on(async {
         store.issues().get(id).await.unwrap();
-        twin::prepare(client, store, "issues.get").await
+        (twin::prepare(client, store, "issues.get").await, twin::prepare(bare, store, "issues.get").await)
     });
     bench.pair(
         "store/get_issue",
         &Way::new("store", nothing, async |()| store.issues().get(id).await.unwrap()),
         &Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0)),
+    );
+    bench.pair(
+        "store/session_settings",
+        &Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0)),
+        &Way::new("bare", nothing, async |()| IssueRow::read(&bare.query_one(&get_bare, &[&NONE, id]).await.unwrap(), 0)),
     );
 
     let [family, labels, relations, project] = bench.runtime.block_on(async {
@@ -80,7 +88,7 @@ fn reading(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId)
     );
 }
 
-fn listing(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &str) {
+fn listing(bench: &mut Bench<'_>, Sides { store, client, .. }: &Sides, id: &str) {
     let (filter, page) = (IssueFilter::default(), PageRequest::first());
     let list = bench.runtime.block_on(async {
         assert_eq!(store.issues().list(&filter, &page).await.unwrap().data.len(), 50);
@@ -96,7 +104,7 @@ fn listing(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &str) {
     );
 }
 
-fn writing(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId, other: &IssueId) {
+fn writing(bench: &mut Bench<'_>, Sides { store, client, .. }: &Sides, id: &IssueId, other: &IssueId) {
     let new = || NewIssue::titled(TITLE.parse().unwrap());
     let create = bench.runtime.block_on(async {
         store.issues().create(new()).await.unwrap();
@@ -170,7 +178,7 @@ fn writing(bench: &mut Bench<'_>, Sides { store, client }: &Sides, id: &IssueId,
     );
 }
 
-fn taking_in(bench: &mut Bench<'_>, Sides { store, client }: &Sides) {
+fn taking_in(bench: &mut Bench<'_>, Sides { store, client, .. }: &Sides) {
     const PAYLOAD: &str = r#"{"message": "it broke", "count": 7, "host": "web-7", "trace": ["main", "serve", "handle"]}"#;
     let signal = NewSignal::new("monitor".parse().unwrap(), "error".parse().unwrap(), Severity::High, PAYLOAD.parse().unwrap());
     let row = SignalRow {
@@ -199,7 +207,7 @@ fn taking_in(bench: &mut Bench<'_>, Sides { store, client }: &Sides) {
     }
 }
 
-fn authenticating(bench: &mut Bench<'_>, Sides { store, client }: &Sides) {
+fn authenticating(bench: &mut Bench<'_>, Sides { store, client, .. }: &Sides) {
     let new = NewApiKey { name: "bench".parse().unwrap(), role: Role::Write, project_id: None, expires_at: None };
     let key = bench.runtime.block_on(store.api_keys().create(new)).unwrap().plaintext.reveal().to_owned();
     let parsed = || PlaintextKey::parse(&key).unwrap();

@@ -86,6 +86,7 @@ impl Server {
 
     /// A server of its own, with these settings besides.
     pub async fn own(place: Place, settings: &[&str]) -> Self {
+        pin();
         let mut server = TestServer::new();
         let dir = (place == Place::Disk).then(|| move_to_disk(&server));
         server.start(&[&SETTINGS, settings].concat());
@@ -150,6 +151,16 @@ impl Database {
     /// A connection of the driver's.
     pub async fn client(&self) -> Client {
         connect(&self.url).await
+    }
+}
+
+/// Keeps this thread, and a server that it starts, on one core. Else a ratio would say most of which core the process of each connection happens
+/// to be on, and how long another core takes to wake.
+fn pin() {
+    if let Some(cores) = core_affinity::get_core_ids()
+        && let Some(core) = cores.last()
+    {
+        core_affinity::set_for_current(*core);
     }
 }
 

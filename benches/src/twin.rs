@@ -11,6 +11,15 @@ use tokio_postgres::{
     types::{Json, Type},
 };
 
+/// Gives a connection the settings of the sessions of a store: how long a statement may take, and what else is its author's to decide.
+pub async fn settle(client: &Client, store: &LoopStore) {
+    let settings = store.raw("SELECT name, setting FROM pg_settings WHERE source = 'client'").await.unwrap();
+    for setting in &settings {
+        let [Some(name), Some(value)] = &setting[..] else { unreachable!("two columns") };
+        client.query_one("SELECT set_config($1, $2, false)", &[name, value]).await.unwrap();
+    }
+}
+
 /// Prepares the statement that a store with one connection sent last under this name.
 pub async fn prepare(client: &Client, store: &LoopStore, name: &str) -> Statement {
     let sent = format!(
