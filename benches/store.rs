@@ -98,7 +98,7 @@ fn listing(bench: &mut Bench<'_>, Sides { store, client, .. }: &Sides, id: &str)
         id,
         &Way::new("store", nothing, async |()| store.issues().list(&filter, &page).await.unwrap()),
         &Way::new("twin", nothing, async |()| {
-            let rows = client.query(&list, &[&NONE, &51_i64]).await.unwrap();
+            let rows = client.query(&list, &[&NONE]).await.unwrap();
             rows.iter().take(50).map(|row| IssueRow::read(row, 0)).collect::<Vec<_>>()
         }),
     );

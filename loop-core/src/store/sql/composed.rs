@@ -13,6 +13,9 @@ pub(crate) struct Composed<'a> {
     pub(crate) params: Vec<Bound<'a>>,
     /// Whether a connection may keep it under a name, and with that a plan for any values. If not, each is planned for its own.
     pub(crate) is_named: bool,
+    /// Of a list, whether one plan does for any values, since an index has just the rows that they ask for in the list's order. If not, or if
+    /// nobody has looked, the planner sees the values each time.
+    pub(crate) one_plan: bool,
 }
 
 /// What keeps a list within the scope of a store that is bound to a project. Every list must say.
@@ -28,7 +31,7 @@ impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
         let (name, sql) = (statement.name, statement.sql.to_owned());
-        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true };
+        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true, one_plan: false };
         if let (Some(_), Within::Project(condition)) = (scope, within) {
             list.condition(condition, &[]);
         }
