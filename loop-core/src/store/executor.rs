@@ -321,7 +321,7 @@ impl Call<'_> {
     }
 }
 
-/// A connection that need not be waited for, in which case no timer is set either.
+/// Waits for nobody to give a connection back, so no timer is set for that. What opens and verifies one has limits of its own.
 const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
 
 /// A connection of the pool. It goes back only if nothing is running on it.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{Level, Span, field::Empty};
+use tracing::{Span, field::Empty, level_filters::LevelFilter};
 
 use crate::{Error, Ingested};
 
@@ -136,7 +136,7 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// A caller that waits for a connection, whose end is told as that of a statement is.
+/// A caller that waits for a connection. Unless it goes away, it is told how that ended.
 pub(super) struct Waiting<'a> {
     observer: Option<&'a dyn Observer>,
     /// Where somebody is told how long it took.
@@ -145,7 +145,8 @@ pub(super) struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     pub(super) fn begin(observer: Option<&'a dyn Observer>) -> Self {
-        let is_told = observer.is_some() || tracing::enabled!(Level::DEBUG);
+        // To ask the filters of layers leaves them with an answer that the next span would be taken for (tokio-rs/tracing, issue 2519).
+        let is_told = observer.is_some() || LevelFilter::current() >= LevelFilter::DEBUG;
         Self { observer, begun: is_told.then(Instant::now) }
     }
 

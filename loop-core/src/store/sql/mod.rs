@@ -107,12 +107,13 @@ pub(crate) struct Statement {
 
 impl Statement {
     pub(crate) const fn new(entity: Entity, sql: &'static str) -> Self {
-        const MARK: &str = "-- ";
-        let mut end = MARK.len();
+        // While it is compiled: a statement without a name does not build.
+        let [b'-', b'-', b' ', ..] = sql.as_bytes() else { panic!("its first line is no name") };
+        let mut end = 3;
         while sql.as_bytes()[end] != b'\n' {
             end += 1;
         }
-        Self { entity, name: sql.split_at(end).0.split_at(MARK.len()).1, sql }
+        Self { entity, name: sql.split_at(end).0.split_at(3).1, sql }
     }
 }
 
