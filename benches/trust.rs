@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use benches::{Bench, Way};
+use benches::{Bench, Way, pin_to_core};
 use criterion::{Criterion, criterion_group, criterion_main};
 use loop_core::{
     Error, IdempotentRequest, IssueFilter, IssueId, IssuePatch, IssueStatus, LoopStore, NewIssue, NewSignal, Once, PageRequest, Severity,
@@ -79,6 +79,7 @@ fn next() -> u64 {
 
 fn trust(c: &mut Criterion) {
     let bench = &mut Bench::new(c);
+    pin_to_core();
     let mut server = TestServer::new();
     server.start(&["fsync=on", "synchronous_commit=on", "autovacuum=on"]);
     let variants: Vec<(&str, Side)> = bench.runtime.block_on(async {

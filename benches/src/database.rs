@@ -80,13 +80,15 @@ impl Server {
     pub async fn start(place: Place) -> Self {
         match variable("LOOP_BENCH_DATABASE_URL") {
             Some(url) => Self::at(url.parse().unwrap(), None).await,
-            None => Self::own(place, &[]).await,
+            None => {
+                pin_to_core();
+                Self::own(place, &[]).await
+            }
         }
     }
 
     /// A server of its own, with these settings besides.
     pub async fn own(place: Place, settings: &[&str]) -> Self {
-        pin();
         let mut server = TestServer::new();
         let dir = (place == Place::Disk).then(|| move_to_disk(&server));
         server.start(&[&SETTINGS, settings].concat());
@@ -156,11 +158,10 @@ impl Database {
 
 /// Keeps this thread, and a server that it starts, on one core. Else a ratio would say most of which core the process of each connection happens
 /// to be on, and how long another core takes to wake.
-fn pin() {
-    if let Some(cores) = core_affinity::get_core_ids()
-        && let Some(core) = cores.last()
-    {
-        core_affinity::set_for_current(*core);
+pub fn pin_to_core() {
+    let core = core_affinity::get_core_ids().and_then(|cores| cores.last().copied());
+    if !core.is_some_and(core_affinity::set_for_current) {
+        println!("This thread cannot be kept on a core, so ratios vary from run to run.");
     }
 }
 

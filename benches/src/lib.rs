@@ -8,7 +8,7 @@ mod pair;
 pub mod twin;
 
 pub use allocations::{Allocations, allocations};
-pub use database::{Database, Place, Server, asked_rows, largest};
+pub use database::{Database, Place, Server, asked_rows, largest, pin_to_core};
 pub use deliveries::Delivery;
 pub use pair::{Bench, Way, is_test, median, nothing};
 

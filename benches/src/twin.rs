@@ -11,7 +11,7 @@ use tokio_postgres::{
     types::{Json, Type},
 };
 
-/// Gives a connection the settings of the sessions of a store: how long a statement may take, and what else is its author's to decide.
+/// Gives a connection the settings that a store asks for its sessions: how long a statement may take, and the like.
 pub async fn settle(client: &Client, store: &LoopStore) {
     let settings = store.raw("SELECT name, setting FROM pg_settings WHERE source = 'client'").await.unwrap();
     for setting in &settings {

@@ -20,7 +20,7 @@ pub(crate) fn cpu_seconds_with_children(pid: u32) -> Result<f64> {
     Ok((ticks(pid, 4)? + running) / TICKS)
 }
 
-/// The first of: its own time in the program and in the kernel, that of children it has waited for in the program and in the kernel.
+/// The sum, in ticks, of as many as asked for of: its own time in the program and in the kernel, and the same of children it has waited for.
 fn ticks(pid: u32, fields: usize) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name is in brackets, and may hold anything. The fields behind it are counted from the third.
