@@ -1,5 +1,7 @@
 //! Pages of lists.
 
+use std::fmt::Write as _;
+
 use tokio_postgres::Row;
 
 use super::{Bound, Columns, Composed, bind};
@@ -26,7 +28,7 @@ pub(crate) async fn list<'a, T, Id: std::str::FromStr + std::fmt::Display>(
     // One row more than the page holds tells whether there is a next one. A plan for any limit is made for a tenth of all rows, and so is never
     // kept: to make one each time is nearly half of what a page costs.
     if rows.one_plan {
-        rows.sql.push_str(&format!(" LIMIT {fetch}"));
+        let _ = write!(rows.sql, " LIMIT {fetch}");
     } else {
         rows.push(" LIMIT ?", &[bind(&fetch)]);
     }
