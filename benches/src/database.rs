@@ -78,13 +78,11 @@ pub struct Database {
 impl Server {
     /// Finds or starts it, and prints its settings.
     pub async fn start(place: Place) -> Self {
-        match variable("LOOP_BENCH_DATABASE_URL") {
-            Some(url) => Self::at(url.parse().unwrap(), None).await,
-            None => {
-                pin_to_core();
-                Self::own(place, &[]).await
-            }
+        if let Some(url) = variable("LOOP_BENCH_DATABASE_URL") {
+            return Self::at(url.parse().unwrap(), None).await;
         }
+        pin_to_core();
+        Self::own(place, &[]).await
     }
 
     /// A server of its own, with these settings besides.

@@ -198,12 +198,6 @@ fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter, words: &'static
     list.condition_if(words, text.as_ref());
     // A plan that is kept would be for words that are neither frequent nor rare.
     list.is_named = text.is_none();
-    // There is an index by project, by status and by both, each in the order of creation, and by nothing else.
-    list.one_plan = matches!(filter.sort, IssueSort::CreatedAsc | IssueSort::CreatedDesc)
-        && status.len() <= 1
-        && (kind.is_empty() && priority.is_empty())
-        && (label_id.is_none() && parent_id.is_none() && text.is_none())
-        && (created_after.is_none() && created_before.is_none());
     list
 }
 

@@ -162,8 +162,6 @@ fn matching<'a>(mut list: Composed<'a>, filter: &'a SignalFilter) -> Composed<'a
     list.condition_if("s.project_id = ?", project_id.as_ref());
     list.condition_if("s.issue_id = ?", issue_id.as_ref());
     list.condition_if("s.metadata @> ?", metadata.as_ref());
-    // There is an index by project in the order of arrival.
-    list.one_plan = source.is_none() && kind.is_none() && severity.is_empty() && issue_id.is_none() && metadata.is_none();
     list
 }
 

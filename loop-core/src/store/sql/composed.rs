@@ -13,9 +13,8 @@ pub(crate) struct Composed<'a> {
     pub(crate) params: Vec<Bound<'a>>,
     /// Whether a connection may keep it under a name, and with that a plan for any values. If not, each is planned for its own.
     pub(crate) is_named: bool,
-    /// Of a list, whether one plan does for any values, since an index has just the rows that they ask for in the list's order. If not, or if
-    /// nobody has looked, the planner sees the values each time.
-    pub(crate) one_plan: bool,
+    /// Whether it is a list of all rows. Of any other the planner should see how many have the values that are asked for.
+    pub(crate) is_of_all: bool,
 }
 
 /// What keeps a list within the scope of a store that is bound to a project. Every list must say.
@@ -31,7 +30,7 @@ impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
         let (name, sql) = (statement.name, statement.sql.to_owned());
-        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true, one_plan: false };
+        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true, is_of_all: true };
         if let (Some(_), Within::Project(condition)) = (scope, within) {
             list.condition(condition, &[]);
         }
@@ -43,6 +42,7 @@ impl<'a> Composed<'a> {
     pub(crate) fn parts<Id: Param>(statement: Statement, owner: &'a Id) -> Self {
         let mut list = Self::list(statement, None, Within::Shared);
         list.params.push(bind(owner));
+        list.is_of_all = false;
         list
     }
 
@@ -53,6 +53,7 @@ impl<'a> Composed<'a> {
 
     /// Adds a condition that must hold too.
     pub(crate) fn condition(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
+        self.is_of_all = false;
         self.push(" AND ", &[]);
         self.push(fragment, values);
     }

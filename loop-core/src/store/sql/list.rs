@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::Row;
 
 use super::{Bound, Columns, Composed, bind};
-use crate::{Cursor, Error, Page, PageRequest, Start, Timestamp, store::executor::Executor};
+use crate::{Cursor, Error, Limit, Page, PageRequest, Start, Timestamp, store::executor::Executor};
 
 /// Runs a list's statement, and its count where the page asks for it, in one round trip.
 pub(crate) async fn list<'a, T, Id: std::str::FromStr + std::fmt::Display>(
@@ -26,8 +26,8 @@ pub(crate) async fn list<'a, T, Id: std::str::FromStr + std::fmt::Display>(
     }
     rows.push(order.by, &[]);
     // One row more than the page holds tells whether there is a next one. A plan for any limit is made for a tenth of all rows, and so is never
-    // kept: to make one each time is nearly half of what a page costs.
-    if rows.one_plan {
+    // kept: to make one each time is nearly half of what a page costs. The limit that nobody chose is no parameter therefore, where one plan does.
+    if rows.is_of_all && offset == 0 && page.limit == Limit::default() {
         let _ = write!(rows.sql, " LIMIT {fetch}");
     } else {
         rows.push(" LIMIT ?", &[bind(&fetch)]);

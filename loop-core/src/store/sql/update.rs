@@ -155,7 +155,7 @@ impl<'a> Update<'a> {
              written AS (UPDATE {table} AS t SET updated_at = now(), revision = t.revision + 1{sets} FROM checked WHERE {row}{conditions} RETURNING {columns}{acting}{returning}) \
              SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
         );
-        Composed { entity, name, sql, params: self.params, is_named: true, one_plan: false }
+        Composed { entity, name, sql, params: self.params, is_named: true, is_of_all: false }
     }
 }
 
