@@ -57,6 +57,7 @@ pub(crate) fn machine() -> Vec<(String, String)> {
         ("CPU", field(&cpus, "model name")),
         ("cores", cpus.lines().filter(|line| line.starts_with("processor")).count().to_string()),
         ("memory", field(&read("/proc/meminfo"), "MemTotal")),
+        // Without what those who built it call it.
         ("kernel", read("/proc/sys/kernel/osrelease").trim().split('-').next().unwrap_or_default().to_owned()),
         ("load average before", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
         ("rustc", rustc.map_or_else(|_| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())),

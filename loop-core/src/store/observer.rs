@@ -136,7 +136,7 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// A caller that waits for a connection. Unless it goes away, it is told how that ended.
+/// A caller that waits for a connection. How that ended is told, unless the caller goes away.
 pub(super) struct Waiting<'a> {
     observer: Option<&'a dyn Observer>,
     /// Where somebody is told how long it took.
