@@ -45,14 +45,11 @@ fn reading(bench: &mut Bench<'_>, Sides { store, client, bare }: &Sides, id: &Is
         store.issues().get(id).await.unwrap();
         (twin::prepare(client, store, "issues.get").await, twin::prepare(bare, store, "issues.get").await)
     });
-    bench.pair(
-        "store/get_issue",
-        &Way::new("store", nothing, async |()| store.issues().get(id).await.unwrap()),
-        &Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0)),
-    );
+    let twin = Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0));
+    bench.pair("store/get_issue", &Way::new("store", nothing, async |()| store.issues().get(id).await.unwrap()), &twin);
     bench.pair(
         "store/session_settings",
-        &Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0)),
+        &twin,
         &Way::new("bare", nothing, async |()| IssueRow::read(&bare.query_one(&get_bare, &[&NONE, id]).await.unwrap(), 0)),
     );
 
