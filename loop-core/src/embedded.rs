@@ -156,13 +156,13 @@ impl LoopStore {
     /// [`Error::Unavailable`] when the connection does not come free in time, or breaks.
     pub async fn maintain(&self) -> Result<(), Error> {
         let mut connection = self.take_connection().await?;
-        connection.occupy();
+        connection.unfinished.set(true);
         // One at a time: several in one message would be a transaction, in which neither may run.
         for statement in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
             let done = connection.client_mut()?.batch_execute(statement).await;
             done.map_err(|error| Error::from_driver(Entity::Migration, error))?;
         }
-        connection.release();
+        connection.unfinished.set(false);
         Ok(())
     }
 }

@@ -84,10 +84,10 @@ impl LoopStore {
         let _migrator = self.migrator().await;
         let mut connection = self.take_connection().await?;
         // A caller that goes away leaves it so, and the connection is not handed on.
-        connection.occupy();
-        let (transaction, _) = connection.begin(None).await?;
+        connection.unfinished.set(true);
+        let (transaction, _) = self.begin(&mut connection).await?;
         let report = run(transaction, self.schema(), self.has_row_security()).await?;
-        connection.release();
+        connection.unfinished.set(false);
         Ok(report)
     }
 

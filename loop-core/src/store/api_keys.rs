@@ -124,7 +124,7 @@ impl ApiKeys<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &ApiKeyId) -> Result<ApiKey, Error> {
-        let row = self.on.opt(GET, params![id]).await?;
+        let row = self.on.get(GET, params![id]).await?;
         read_row(&row.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)
     }
 
@@ -155,7 +155,7 @@ impl ApiKeys<'_> {
     /// key as used, once a minute.
     pub async fn authenticate(&self, plaintext: &PlaintextKey) -> Result<Option<ApiKey>, Error> {
         let hash = plaintext.hash();
-        let Some(row) = self.on.opt(AUTHENTICATE, params![hash.as_slice()]).await? else { return Ok(None) };
+        let Some(row) = self.on.get(AUTHENTICATE, params![hash.as_slice()]).await? else { return Ok(None) };
         let mut columns = Columns::of(&row, "api_keys");
         let key = read(&mut columns)?;
         let stored: &[u8] = columns.next()?;

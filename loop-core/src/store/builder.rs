@@ -11,6 +11,7 @@ use super::{
     connector::{Connector, INTERVAL_STYLE, Session},
     key_cache::KeyCache,
     pool::{Manager, Pool},
+    pooled::Lanes,
     tls::Tls,
 };
 use crate::{Actor, Error};
@@ -319,6 +320,7 @@ impl Settings {
             .map_err(|error| Error::configuration("pool", error))?;
         Ok(Arc::new(Inner {
             pool,
+            lanes: Lanes::default(),
             mode: self.mode,
             statement_timeout: builder.statement_timeout,
             schema: self.schema,

@@ -116,7 +116,7 @@ impl Comments<'_> {
     ///
     /// [`Error::NotFound`] when there is none, or its issue is deleted.
     pub async fn get(&self, id: &CommentId) -> Result<Comment, Error> {
-        let row = self.on.opt(GET, params![id]).await?;
+        let row = self.on.get(GET, params![id]).await?;
         read_row(&row.ok_or_else(|| Error::not_found(Entity::Comment, id))?)
     }
 

@@ -2,22 +2,21 @@
 
 use std::{
     borrow::Cow,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use deadpool::managed::{Object, PoolError, TimeoutType, Timeouts};
 use futures_util::{TryStreamExt as _, join};
 use postgres_types::{ToSql, Type};
 use tokio::time::timeout;
-use tokio_postgres::{IsolationLevel, Row, Transaction, error::SqlState};
+use tokio_postgres::{Row, error::SqlState};
 use tracing::Instrument as _;
 
 use super::{
     Inner, Observer, StatementEnd, StatementMode, Tx,
-    client::{Client, Prepared, Text},
-    observer::{Waiting, Watched},
-    pool::{self, Manager},
+    client::{Prepared, Text},
+    observer::Watched,
+    pooled::{Pooled, Unfinished},
     sql::{Bound, Composed, ScopeParam, Statement, Value},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
@@ -70,10 +69,28 @@ impl<'a> Executor<'a> {
     /// A connection for several statements: those polled together travel together, in one round trip.
     pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
         let place = match self.on {
-            On::Pool(inner) => Place::Pooled(Pooled::take(inner, self.observer).await?),
+            On::Pool(inner) => Place::Pooled(inner, Arc::new(Pooled::take(inner, self.observer).await?)),
             On::Tx(tx) => Place::Tx(tx),
         };
-        Ok(Connection { place, scope: self.scope, observer: self.observer })
+        Ok(self.at(place))
+    }
+
+    /// A connection for statements that read a row or a few by their keys, on which others may do so at the same time.
+    pub(crate) async fn shared(&self) -> Result<Connection<'a>, Error> {
+        match self.on {
+            // What is a transaction of its own is several messages, and another's must not come between them.
+            On::Pool(inner) if inner.begin.is_none() => Ok(self.at(Place::Pooled(inner, Pooled::share(inner, self.observer).await?))),
+            On::Pool(_) | On::Tx(_) => self.connection().await,
+        }
+    }
+
+    fn at(&self, place: Place<'a>) -> Connection<'a> {
+        Connection { place, scope: self.scope, observer: self.observer }
+    }
+
+    /// The row with a key, if there is one.
+    pub(crate) async fn get(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Option<Row>, Error> {
+        self.shared().await?.opt(statement, params).await
     }
 
     /// Every row the statement answers.
@@ -111,7 +128,7 @@ pub(crate) struct Connection<'a> {
 }
 
 enum Place<'a> {
-    Pooled(Pooled<'a>),
+    Pooled(&'a Inner, Arc<Pooled>),
     Tx(&'a Tx<'a>),
 }
 
@@ -133,19 +150,19 @@ impl Connection<'_> {
     }
 
     async fn run(&self, entity: Entity, name: &'static str, text: Text<'_>, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
-        let (inner, client, prepared, running) = match &self.place {
-            Place::Pooled(pooled) => {
+        let (inner, client, prepared, unfinished) = match &self.place {
+            Place::Pooled(inner, pooled) => {
                 let client = pooled.client()?;
-                (pooled.inner, &**client, client.prepared(), &pooled.running)
+                (*inner, &**client, client.prepared(), &pooled.unfinished)
             }
-            Place::Tx(tx) => (tx.inner, tx.transaction.client(), tx.prepared, &tx.running),
+            Place::Tx(tx) => (tx.inner, tx.transaction.client(), tx.prepared, &tx.unfinished),
         };
-        let begin = if let Place::Pooled(_) = self.place { inner.begin_within(self.scope) } else { None };
+        let begin = if let Place::Pooled(..) = self.place { inner.begin_within(self.scope) } else { None };
         let values = Values { scope: ScopeParam(self.scope), params };
         let call =
             Call { text, values, travel: Travel::of(text, inner.mode, prepared), begin: begin.as_deref(), limit: inner.statement_timeout };
         let watched = Watched::begin(self.observer, name, call.describe());
-        let answer = call.run(client, running).instrument(watched.span()).await;
+        let answer = call.run(client, unfinished).instrument(watched.span()).await;
         let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
         watched.end(answer.as_ref().map_or_else(StatementEnd::Failed, |rows| StatementEnd::Rows(rows.len())));
         answer
@@ -154,12 +171,12 @@ impl Connection<'_> {
     /// Keeps a connection from being handed on that is broken, or still at work on what nobody waits for any more; and a transaction from
     /// being committed that the server has given up.
     fn note(&self, error: &Error) {
-        let (running, failed) = match &self.place {
-            Place::Pooled(pooled) => (&pooled.running, None),
-            Place::Tx(tx) => (&tx.running, Some(&tx.failed)),
+        let (unfinished, failed) = match &self.place {
+            Place::Pooled(_, pooled) => (&pooled.unfinished, None),
+            Place::Tx(tx) => (&tx.unfinished, Some(&tx.failed)),
         };
         if let Error::Unavailable { .. } | Error::Configuration { .. } = error {
-            running.fetch_add(1, Ordering::Relaxed);
+            unfinished.set(true);
         }
         if let Some(failed) = failed {
             failed.store(true, Ordering::Relaxed);
@@ -255,16 +272,16 @@ impl Call<'_> {
         }
     }
 
-    /// Runs the statement, and no longer than it may take. `running` counts what the server is at work on: a caller that goes away while this
-    /// waits leaves it raised, and the connection is not handed on.
-    async fn run(&self, client: &tokio_postgres::Client, running: &AtomicUsize) -> Result<Vec<Row>, Cause> {
-        running.fetch_add(1, Ordering::Relaxed);
+    /// Runs the statement, and no longer than it may take. A caller that goes away while this waits leaves it `unfinished`, and the connection
+    /// is not handed on.
+    async fn run(&self, client: &tokio_postgres::Client, unfinished: &Unfinished) -> Result<Vec<Row>, Cause> {
+        let underway = unfinished.unless_ended();
         let answer = match (&self.travel, self.begin) {
             (Travel::Named(statement), None) => timeout(self.limit, self.named(client, statement)).await,
             // On the heap: the rest is rare, and large, and several of these are often one future.
             _ => timeout(self.limit, Box::pin(self.answer(client))).await,
         };
-        running.fetch_sub(1, Ordering::Relaxed);
+        underway.end();
         answer.map_err(|_| Cause::TimedOut)?.map_err(Cause::Driver)
     }
 
@@ -319,99 +336,4 @@ impl Call<'_> {
         let values: Vec<(&(dyn ToSql + Sync), Type)> = self.values.iter().map(|value| (value as _, value.ty())).collect();
         client.query_typed(self.text.sql, &values).await
     }
-}
-
-/// Waits for nobody to give a connection back, so no timer is set for that. What opens and verifies one has limits of its own.
-const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
-
-/// A connection of the pool. It goes back only if nothing is running on it.
-pub(crate) struct Pooled<'a> {
-    inner: &'a Inner,
-    object: Option<Object<Manager>>,
-    running: AtomicUsize,
-}
-
-impl<'a> Pooled<'a> {
-    /// Waits for a connection.
-    pub(crate) async fn take(inner: &'a Inner, observer: Option<&dyn Observer>) -> Result<Self, Error> {
-        let waiting = Waiting::begin(observer);
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that takes connections")]
-        let object = match inner.pool.timeout_get(&AT_ONCE).await {
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Box::pin(inner.pool.get()).await,
-            object => object,
-        };
-        let object = object.map_err(|error| match error {
-            PoolError::Backend(error) => error,
-            error => Error::unavailable(error),
-        });
-        waiting.end(&object);
-        Ok(Self { inner, object: Some(object?), running: AtomicUsize::new(0) })
-    }
-
-    fn client(&self) -> Result<&Client, Error> {
-        self.object.as_ref().map(|object| &object.client).ok_or_else(gone)
-    }
-
-    pub(crate) fn client_mut(&mut self) -> Result<&mut Client, Error> {
-        self.object.as_mut().map(|object| &mut object.client).ok_or_else(gone)
-    }
-
-    /// Begins what takes several statements: unless [`release`](Self::release) says that it came to its end, the connection is not handed on.
-    pub(crate) fn occupy(&self) {
-        self.running.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Ends what [`occupy`](Self::occupy) began.
-    pub(crate) fn release(&self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Begins a transaction within this scope. Whatever the role or the database has for a default, it sees what was committed while it
-    /// waited for a lock: the triggers need that, and so do migrators that wait for each other.
-    pub(crate) async fn begin(&mut self, scope: Option<&ProjectId>) -> Result<(Transaction<'_>, &Prepared), Error> {
-        let inner = self.inner;
-        let settings: Vec<String> = inner.local.clone().into_iter().chain(inner.guard(scope)).collect();
-        let begin = async {
-            let (client, prepared) = self.client_mut()?.split();
-            let mut transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
-            if inner.read_only {
-                transaction = transaction.read_only(true);
-            }
-            let transaction = transaction.start().await.map_err(Error::unavailable)?;
-            if !settings.is_empty() {
-                transaction.batch_execute(&settings.join("; ")).await.map_err(Error::unavailable)?;
-            }
-            Ok((transaction, prepared))
-        };
-        timeout(inner.statement_timeout, begin).await.map_err(|_| Error::unavailable(TimedOut(inner.statement_timeout)))?
-    }
-
-    /// Closes the connection in place of giving it back, and has the server stop what it is doing for it.
-    pub(crate) fn discard(&mut self) {
-        let Some(object) = self.object.take() else { return };
-        let pool::Connection { client, .. } = *Object::take(object);
-        // A pooler closes its own connection to the server, where the statement's own limit ends what is still under way. It is not asked to
-        // stop it: PgBouncer (up to 1.24 at least, its issue 801) may end itself over one who asks and does not wait, as the driver does.
-        if self.inner.mode == StatementMode::Prepared
-            && !client.is_closed()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let pool = self.inner.pool.clone();
-            runtime.spawn(async move { pool.manager().connector.cancel(client).await });
-        }
-    }
-}
-
-impl Drop for Pooled<'_> {
-    fn drop(&mut self) {
-        if self.running.load(Ordering::Relaxed) > 0 {
-            self.discard();
-        } else if let Some(object) = &mut self.object {
-            object.touch();
-        }
-    }
-}
-
-fn gone() -> Error {
-    Error::unavailable("the connection is gone")
 }

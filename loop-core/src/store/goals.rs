@@ -109,7 +109,7 @@ impl Goals<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &GoalId) -> Result<Goal, Error> {
-        let row = self.on.opt(GET, params![id]).await?;
+        let row = self.on.get(GET, params![id]).await?;
         read_row(&row.ok_or_else(|| Error::not_found(Entity::Goal, id))?)
     }
 

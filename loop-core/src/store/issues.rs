@@ -213,13 +213,13 @@ impl Issues<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &IssueId) -> Result<Issue, Error> {
-        let row = self.on.opt(GET, params![id]).await?;
+        let row = self.on.get(GET, params![id]).await?;
         read_row(&row.ok_or_else(|| Error::not_found(Entity::Issue, id))?)
     }
 
     /// The id of the issue with this number.
     pub async fn find_by_number(&self, number: i64) -> Result<Option<IssueId>, Error> {
-        let row = self.on.opt(FIND_BY_NUMBER, params![number]).await?;
+        let row = self.on.get(FIND_BY_NUMBER, params![number]).await?;
         row.map(|row| Columns::of(&row, "issues").next()).transpose()
     }
 
@@ -230,7 +230,7 @@ impl Issues<'_> {
     /// [`Error::NotFound`] when there is none.
     pub async fn detail(&self, id: &IssueId) -> Result<IssueDetail, Error> {
         let by_id: &[_] = params![id];
-        let connection = self.on.connection().await?;
+        let connection = self.on.shared().await?;
         let (family, labels, relations, project) = futures_util::try_join!(
             connection.rows(FAMILY, by_id),
             connection.rows(labels::OF_ISSUE, by_id),

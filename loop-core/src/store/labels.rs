@@ -111,7 +111,7 @@ impl Labels<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &LabelId) -> Result<Label, Error> {
-        let row = self.on.opt(GET, params![id]).await?;
+        let row = self.on.get(GET, params![id]).await?;
         read_row(&row.ok_or_else(|| Error::not_found(Entity::Label, id))?)
     }
 

@@ -16,6 +16,7 @@ mod labels;
 mod moment;
 mod observer;
 mod pool;
+mod pooled;
 mod projects;
 mod prompts;
 mod relations;
@@ -44,9 +45,10 @@ pub use self::{
     tx::Tx,
 };
 use self::{
-    executor::{Executor, On, Pooled},
+    executor::{Executor, On},
     key_cache::KeyCache,
     pool::Pool,
+    pooled::{Lanes, Pooled},
 };
 use crate::{Actor, Error, ProjectId};
 
@@ -66,6 +68,7 @@ pub struct LoopStore {
 /// What all clones of a store share.
 pub(crate) struct Inner {
     pool: Pool,
+    lanes: Lanes,
     mode: StatementMode,
     statement_timeout: Duration,
     schema: Option<String>,
@@ -187,12 +190,12 @@ impl LoopStore {
         use tokio_postgres::SimpleQueryMessage;
 
         let mut connection = self.take_connection().await?;
-        connection.occupy();
+        connection.unfinished.set(true);
         // Several statements in one message are a transaction.
         let guard = self.inner.guard(self.scope());
         let guarded = guard.map_or_else(|| sql.to_owned(), |guard| format!("{guard}; {sql}"));
         let answer = connection.client_mut()?.simple_query(&guarded).await;
-        connection.release();
+        connection.unfinished.set(false);
         let messages = answer.map_err(|error| Error::from_driver(crate::Entity::Migration, error))?;
         let rows = messages.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
         Ok(rows.map(|row| (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()).collect())
@@ -214,8 +217,16 @@ impl LoopStore {
     }
 
     /// A connection for what is no statement of a handle.
-    pub(crate) async fn take_connection(&self) -> Result<Pooled<'_>, Error> {
+    pub(crate) async fn take_connection(&self) -> Result<Pooled, Error> {
         Pooled::take(&self.inner, self.observer()).await
+    }
+
+    /// Begins a transaction on it that is not within any scope.
+    pub(crate) async fn begin<'c>(
+        &self,
+        connection: &'c mut Pooled,
+    ) -> Result<(tokio_postgres::Transaction<'c>, &'c client::Prepared), Error> {
+        connection.begin(&self.inner, None).await
     }
 }
 

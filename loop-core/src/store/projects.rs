@@ -114,7 +114,7 @@ impl Projects<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &ProjectId) -> Result<Project, Error> {
-        let row = self.on.opt(GET, params![id]).await?;
+        let row = self.on.get(GET, params![id]).await?;
         read_row(&row.ok_or_else(|| Error::not_found(Entity::Project, id))?)
     }
 

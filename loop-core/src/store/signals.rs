@@ -180,7 +180,7 @@ impl Signals<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &SignalId) -> Result<Signal, Error> {
-        let row = self.on.opt(GET, params![id]).await?;
+        let row = self.on.get(GET, params![id]).await?;
         read_row(&row.ok_or_else(|| Error::not_found(Entity::Signal, id))?)
     }
 

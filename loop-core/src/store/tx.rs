@@ -1,11 +1,12 @@
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 
 use tokio::time::timeout;
 
 use super::{
     Inner, LoopStore, Observer,
     client::Prepared,
-    executor::{Executor, On, Pooled},
+    executor::{Executor, On},
+    pooled::{Pooled, Unfinished},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
 
@@ -14,7 +15,7 @@ pub struct Tx<'a> {
     pub(crate) transaction: tokio_postgres::Transaction<'a>,
     pub(crate) prepared: &'a Prepared,
     pub(crate) inner: &'a Inner,
-    pub(crate) running: AtomicUsize,
+    pub(crate) unfinished: Unfinished,
     /// Whether the server refused a statement, after which it takes no more of them and makes a rollback of a commit.
     pub(crate) failed: AtomicBool,
     /// Whether API keys open something else than before, once this is committed.
@@ -48,15 +49,16 @@ impl LoopStore {
         let limit = self.inner.statement_timeout;
         let mut pooled = Pooled::take(&self.inner, self.observer()).await?;
         // A caller that goes away, or a panic, leaves it so.
-        pooled.occupy();
+        pooled.unfinished.set(true);
         let (result, clean, keys_changed) = {
-            let (transaction, prepared) = pooled.begin(self.scope()).await?;
-            let (running, failed, keys_changed) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+            let (transaction, prepared) = pooled.begin(&self.inner, self.scope()).await?;
+            let (unfinished, failed, keys_changed) = (Unfinished::default(), AtomicBool::new(false), AtomicBool::new(false));
             let (scope, observer) = (self.scope(), self.observer());
-            let tx = Tx { transaction, prepared, inner: &self.inner, running, failed, keys_changed, scope, actor: &self.actor, observer };
+            let tx =
+                Tx { transaction, prepared, inner: &self.inner, unfinished, failed, keys_changed, scope, actor: &self.actor, observer };
             let result = work(&tx).await;
-            let Tx { transaction, running, failed, keys_changed, .. } = tx;
-            let (result, clean) = match (result, running.into_inner() == 0, failed.into_inner()) {
+            let Tx { transaction, unfinished, failed, keys_changed, .. } = tx;
+            let (result, clean) = match (result, !unfinished.get(), failed.into_inner()) {
                 (Ok(value), true, false) => match timeout(limit, transaction.commit()).await {
                     Ok(Ok(())) => (Ok(value), true),
                     Ok(Err(error)) => (Err(Error::from_driver(Entity::Issue, error).into()), false),
@@ -78,7 +80,7 @@ impl LoopStore {
             self.inner.keys.forget();
         }
         if clean {
-            pooled.release();
+            pooled.unfinished.set(false);
         }
         result
     }

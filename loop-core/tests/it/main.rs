@@ -36,6 +36,7 @@ mod round_trips;
 #[cfg(unix)]
 mod row_security;
 mod scope;
+mod sharing;
 mod signals;
 mod sql;
 mod support;

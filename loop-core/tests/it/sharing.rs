@@ -1,0 +1,191 @@
+//! Readers of single rows, who share connections.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use loop_core::{
+    Entity, Error, Issue, IssueId, LoopStore, StoreBuilder,
+    test_util::{Line, TestDb},
+};
+use tokio::task::JoinHandle;
+
+use crate::support::{Problem, issue, new_issue, not_found, one, problem, project};
+
+const SHORT: Duration = Duration::from_secs(1);
+/// Well before the usual limits.
+const SOON: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn each_of_those_who_share_a_connection_gets_its_own_row() {
+    let db = TestDb::new().await;
+    let shop = project(db.store(), "Shop").await.id;
+    let mut issues = Vec::new();
+    for number in 0..10 {
+        issues.push(issue(db.store(), &format!("Number {number}")).await);
+    }
+    db.store().close();
+    let line = Line::to(db.direct_url()).await;
+    line.delay(Duration::from_millis(20));
+    let store = LoopStore::builder(line.url()).pool_size(1).connect().await.unwrap();
+    let within = store.within(shop);
+    for _ in 0..3 {
+        line.round_trips();
+        let (all, none) = tokio::join!(
+            join_all(issues.iter().map(async |issue| store.issues().get(&issue.id).await)),
+            join_all(issues.iter().map(async |issue| within.issues().get(&issue.id).await))
+        );
+        // It depends on the system whether what was sent at once also arrives at once.
+        assert!(line.round_trips() <= 2 && line.connections() == 1);
+        let read: Vec<Issue> = all.into_iter().map(Result::unwrap).collect();
+        assert_eq!(read, issues);
+        for (answer, issue) in none.into_iter().zip(&issues) {
+            assert_eq!(problem(answer), not_found(Entity::Issue, &issue.id), "the scope is of who asks, not of the connection");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_do_not_keep_a_writer_from_the_only_connection() {
+    let db = TestDb::new().await;
+    let id = issue(db.store(), "Read").await.id;
+    db.store().close();
+    let store = LoopStore::builder(db.url()).pool_size(1).wait_timeout(SOON).connect().await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, id, over) = (store.clone(), id.clone(), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut read = 0;
+                while !over.load(Ordering::Relaxed) {
+                    store.issues().get(&id).await.unwrap();
+                    read += 1;
+                }
+                read
+            })
+        })
+        .collect();
+    for number in 0..20 {
+        store.issues().create(new_issue(&format!("Written {number}"))).await.unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0, "a reader was left out");
+    }
+    assert_eq!(one(&store, "SELECT count(*) FROM issues").await, "21");
+    assert_eq!((store.pool_status().size, store.pool_status().idle), (1, 1), "it came back");
+}
+
+/// Whoever reads an issue waits, for as long as this lives.
+struct Locked(tokio_postgres::Client);
+
+impl Locked {
+    async fn new(db: &TestDb) -> Self {
+        let (client, connection) = tokio_postgres::connect(db.direct_url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("BEGIN; LOCK TABLE issues").await.unwrap();
+        Self(client)
+    }
+
+    async fn let_go(self) {
+        self.0.batch_execute("COMMIT").await.unwrap();
+    }
+}
+
+fn small(url: &str) -> StoreBuilder {
+    LoopStore::builder(url).pool_size(2).statement_timeout(SOON)
+}
+
+/// Begins to read, so that it waits on the server.
+async fn reader(store: &LoopStore, id: &IssueId) -> JoinHandle<Result<Issue, Error>> {
+    let (store, id) = (store.clone(), id.clone());
+    let reader = tokio::spawn(async move { store.issues().get(&id).await });
+    // One behind another cannot be seen from there.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    reader
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn those_who_would_wait_for_many_others_take_another_connection() {
+    let db = TestDb::new().await;
+    let id = issue(db.store(), "Read").await.id;
+    let store = small(db.direct_url()).statement_timeout(2 * SOON).connect().await.unwrap();
+    let locked = Locked::new(&db).await;
+    let mut readers = Vec::new();
+    for place in 0..64 {
+        readers.push(reader(&store, &id).await);
+        let begin = std::time::Instant::now();
+        while (store.pool_status().size, store.pool_status().waiting) != (1 + place / 32, 0) {
+            assert!(begin.elapsed() < SOON, "number {place}: {:?}", store.pool_status());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    // There is neither room nor another connection for these; they take whatever comes first.
+    for _ in 0..8 {
+        readers.push(reader(&store, &id).await);
+    }
+    assert_eq!(store.pool_status().size, 2);
+    locked.let_go().await;
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().unwrap().id, id);
+    }
+    assert_eq!((store.pool_status().size, store.pool_status().idle), (2, 2), "both came back");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn one_who_goes_away_takes_nothing_from_those_who_share() {
+    let db = TestDb::new().await;
+    let id = issue(db.store(), "Read").await.id;
+    let line = Line::to(db.direct_url()).await;
+    let store = small(line.url()).connect().await.unwrap();
+    let locked = Locked::new(&db).await;
+    let (gone, stays) = (reader(&store, &id).await, reader(&store, &id).await);
+    assert_eq!(line.connections(), 1);
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    let other = reader(&store, &id).await;
+    assert_eq!(line.connections(), 2, "nobody else is let on it");
+    locked.let_go().await;
+    assert_eq!(stays.await.unwrap().unwrap().id, id);
+    assert_eq!(other.await.unwrap().unwrap().id, id);
+    assert_eq!((store.pool_status().size, store.pool_status().idle), (1, 1), "the one that somebody left is closed");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn those_who_share_are_given_up_in_time_like_all_others() {
+    let db = TestDb::new().await;
+    let id = issue(db.store(), "Read").await.id;
+    let store = small(db.direct_url()).statement_timeout(SHORT).connect().await.unwrap();
+    let locked = Locked::new(&db).await;
+    let begin = std::time::Instant::now();
+    for answer in join_all((0..40).map(async |_| store.issues().get(&id).await)).await {
+        assert_eq!(problem(answer), Problem::Unavailable);
+    }
+    assert!((SHORT..SOON).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    locked.let_go().await;
+    for answer in join_all((0..40).map(async |_| store.issues().get(&id).await)).await {
+        assert_eq!(answer.unwrap().id, id);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_store_that_was_closed_lets_nobody_on_a_connection_that_is_shared() {
+    let db = TestDb::new().await;
+    let id = issue(db.store(), "Read").await.id;
+    let store = small(db.direct_url()).connect().await.unwrap();
+    let locked = Locked::new(&db).await;
+    let before = reader(&store, &id).await;
+    store.close();
+    assert_eq!(problem(store.issues().get(&id).await), Problem::Unavailable);
+    locked.let_go().await;
+    assert_eq!(before.await.unwrap().unwrap().id, id, "who was on it comes to an end");
+}
