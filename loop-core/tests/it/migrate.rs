@@ -7,7 +7,7 @@ use loop_core::{
 
 use crate::support::{everything, issue, not_found, one, problem};
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "V1__projects_and_goals",
     "V2__issues",
     "V3__signals",
@@ -18,8 +18,9 @@ const KNOWN: [&str; 10] = [
     "V8__fingerprints",
     "V9__idempotency",
     "V10__row_security",
+    "V11__plans",
 ];
-const NEWEST: i32 = 10;
+const NEWEST: i32 = 11;
 
 fn report(applied: &[&str]) -> MigrationReport {
     MigrationReport { applied: applied.iter().map(ToString::to_string).collect(), version: NEWEST }
@@ -84,7 +85,7 @@ async fn a_migration_that_fails_leaves_nothing() {
 async fn some_of_them_are_applied_where_some_were() {
     let db = TestDb::new().await;
     let store = db.store();
-    let undone = "DELETE FROM loop_migrations WHERE version = 10; DROP FUNCTION loop_scope CASCADE; DROP FUNCTION loop_sees_issue CASCADE; DROP FUNCTION loop_row_security";
+    let undone = "DELETE FROM loop_migrations WHERE version >= 10; DROP FUNCTION loop_scope CASCADE; DROP FUNCTION loop_sees_issue CASCADE; DROP FUNCTION loop_row_security";
     store.raw(undone).await.unwrap();
     assert_eq!(store.migration_status().await.unwrap(), status(&KNOWN[9..], Some(9)));
     assert_eq!(store.migrate().await.unwrap(), report(&KNOWN[9..]));
