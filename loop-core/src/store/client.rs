@@ -40,6 +40,10 @@ impl Deref for Client {
     }
 }
 
+/// How many composed statements a connection keeps prepared before others travel without a name. There are as many of those as there are
+/// combinations of filters and fields, and each that is prepared takes memory here and in the server for as long as the connection lives.
+const MAX_PREPARED: usize = 256;
+
 /// The text of a statement.
 #[derive(Clone, Copy)]
 pub(crate) struct Text<'a> {
@@ -60,14 +64,14 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The statements that a connection has under names. Whoever prepares the same statement at the same time does so twice, and one name is kept.
+/// The statements that a connection has under names.
 #[derive(Default)]
 pub(crate) struct Prepared(Mutex<Names>);
 
 #[derive(Default)]
 struct Names {
-    /// By where the text is, and how long: to read it would be much more.
-    fixed: HashMap<(usize, usize), tokio_postgres::Statement>,
+    /// By where the text is, and how long: to read it would be much more. Nothing, for one that is being prepared.
+    fixed: HashMap<(usize, usize), Option<tokio_postgres::Statement>>,
     composed: HashMap<String, tokio_postgres::Statement>,
 }
 
@@ -78,22 +82,32 @@ impl Prepared {
 
     pub(crate) fn get(&self, text: Text<'_>) -> Option<tokio_postgres::Statement> {
         let names = self.names();
-        let statement = if text.is_fixed { names.fixed.get(&place(text)) } else { names.composed.get(text.sql) };
-        statement.cloned()
+        if text.is_fixed { names.fixed.get(&place(text))?.clone() } else { names.composed.get(text.sql).cloned() }
     }
 
-    pub(crate) fn put(&self, text: Text<'_>, statement: tokio_postgres::Statement) {
+    /// Whether the caller is to prepare a statement that has no name. Of those who share the connection, one is.
+    pub(crate) fn begin(&self, text: Text<'_>) -> bool {
         let mut names = self.names();
-        if text.is_fixed {
-            names.fixed.insert(place(text), statement);
-        } else {
-            names.composed.insert(text.sql.to_owned(), statement);
+        if !text.is_fixed {
+            return names.composed.len() < MAX_PREPARED;
         }
+        let mut is_first = false;
+        names.fixed.entry(place(text)).or_insert_with(|| {
+            is_first = true;
+            None
+        });
+        is_first
     }
 
-    /// How many of them were put together.
-    pub(crate) fn composed(&self) -> usize {
-        self.names().composed.len()
+    /// Takes in what was prepared, or that it could not be.
+    pub(crate) fn end(&self, text: Text<'_>, statement: Option<tokio_postgres::Statement>) {
+        let mut names = self.names();
+        match (statement, text.is_fixed) {
+            (statement @ Some(_), true) => drop(names.fixed.insert(place(text), statement)),
+            (None, true) => drop(names.fixed.remove(&place(text))),
+            (Some(statement), false) => drop(names.composed.insert(text.sql.to_owned(), statement)),
+            (None, false) => {}
+        }
     }
 }
 

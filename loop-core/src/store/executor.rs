@@ -1,4 +1,4 @@
-//! The only place that takes a connection and runs SQL: statement caching, timeouts, the scope, errors.
+//! The only place that runs SQL: statement caching, timeouts, the scope, errors.
 
 use std::{
     borrow::Cow,
@@ -20,10 +20,6 @@ use super::{
     sql::{Bound, Composed, ScopeParam, Statement, Value},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
-
-/// How many composed statements a connection keeps prepared before others travel without a name. There are as many of those as there are
-/// combinations of filters and fields, and each that is prepared takes memory here and in the server for as long as the connection lives.
-const MAX_PREPARED: usize = 256;
 
 /// What a handle runs its statements on, within which project, and for whom. Every handle has one and can run nothing past it.
 #[derive(Clone, Copy)]
@@ -75,22 +71,21 @@ impl<'a> Executor<'a> {
         Ok(self.at(place))
     }
 
-    /// A connection for statements that read a row or a few by their keys, on which others may do so at the same time.
-    pub(crate) async fn shared(&self) -> Result<Connection<'a>, Error> {
-        match self.on {
-            // What is a transaction of its own is several messages, and another's must not come between them.
-            On::Pool(inner) if inner.begin.is_none() => Ok(self.at(Place::Pooled(inner, Pooled::share(inner, self.observer).await?))),
-            On::Pool(_) | On::Tx(_) => self.connection().await,
-        }
-    }
-
     fn at(&self, place: Place<'a>) -> Connection<'a> {
         Connection { place, scope: self.scope, observer: self.observer }
     }
 
-    /// The row with a key, if there is one.
+    /// The row with a key, if there is one. Others may read on the same connection at this moment, so it is for what is quick.
     pub(crate) async fn get(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Option<Row>, Error> {
-        self.shared().await?.opt(statement, params).await
+        let On::Pool(inner) = self.on else { return self.opt(statement, params).await };
+        // What is a transaction of its own is several messages, and another's must not come between them.
+        if inner.begin.is_some() {
+            return self.opt(statement, params).await;
+        }
+        let connection = self.at(Place::Pooled(inner, Pooled::share(inner, self.observer).await?));
+        let row = connection.opt(statement, params).await;
+        connection.answered();
+        row
     }
 
     /// Every row the statement answers.
@@ -168,6 +163,13 @@ impl Connection<'_> {
         answer
     }
 
+    /// Tells others who share it that there was an answer.
+    fn answered(&self) {
+        if let Place::Pooled(_, pooled) = &self.place {
+            pooled.answered();
+        }
+    }
+
     /// Keeps a connection from being handed on that is broken, or still at work on what nobody waits for any more; and a transaction from
     /// being committed that the server has given up.
     fn note(&self, error: &Error) {
@@ -242,8 +244,8 @@ impl<'c> Travel<'c> {
         }
         match prepared.get(text) {
             Some(statement) => Self::Named(statement),
-            None if !text.is_fixed && prepared.composed() >= MAX_PREPARED => Self::Unnamed,
-            None => Self::First(prepared),
+            None if prepared.begin(text) => Self::First(prepared),
+            None => Self::Unnamed,
         }
     }
 }
@@ -317,7 +319,9 @@ impl Call<'_> {
     async fn first(&self, client: &tokio_postgres::Client, prepared: &Prepared) -> Result<Vec<Row>, tokio_postgres::Error> {
         tracing::Span::current().record("first_use", true);
         let types: Vec<Type> = self.values.iter().map(Value::ty).collect();
-        match join!(client.prepare_typed(self.text.sql, &types), self.unnamed(client)) {
+        let (statement, rows) = join!(client.prepare_typed(self.text.sql, &types), self.unnamed(client));
+        prepared.end(self.text, statement.as_ref().ok().cloned());
+        match (statement, rows) {
             // What it did is done, whatever became of its name: nobody must be told that it failed, and do it again.
             (Err(error), Ok(rows)) => {
                 tracing::warn!(%error, "a statement could not be prepared: is there a transaction pooler that was not recognised?");
@@ -325,10 +329,7 @@ impl Call<'_> {
             }
             // The name was first, so what is wrong with both is said there.
             (Err(error), Err(_)) => Err(error),
-            (Ok(statement), rows) => {
-                prepared.put(self.text, statement);
-                rows
-            }
+            (Ok(_), rows) => rows,
         }
     }
 

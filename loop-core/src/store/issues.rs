@@ -230,7 +230,7 @@ impl Issues<'_> {
     /// [`Error::NotFound`] when there is none.
     pub async fn detail(&self, id: &IssueId) -> Result<IssueDetail, Error> {
         let by_id: &[_] = params![id];
-        let connection = self.on.shared().await?;
+        let connection = self.on.connection().await?;
         let (family, labels, relations, project) = futures_util::try_join!(
             connection.rows(FAMILY, by_id),
             connection.rows(labels::OF_ISSUE, by_id),

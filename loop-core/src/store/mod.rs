@@ -56,6 +56,9 @@ use crate::{Actor, Error, ProjectId};
 ///
 /// A store may be bound to a project ([`within`](Self::within)). Then no handle sees or touches a row of another project, whatever it is
 /// asked: such a row does not exist for it.
+///
+/// Callers who read single rows at the same moment share a connection, so a future that was polled has to be polled on or dropped: one that is
+/// left alone may keep others waiting.
 #[derive(Clone)]
 pub struct LoopStore {
     inner: Arc<Inner>,

@@ -287,7 +287,7 @@ impl Templates<'_> {
     /// [`Error::NotFound`] when there is none.
     pub async fn detail(&self, id: &TemplateId) -> Result<TemplateDetail, Error> {
         let by_id: &[_] = params![id];
-        let connection = self.on.shared().await?;
+        let connection = self.on.connection().await?;
         let (template, active) = futures_util::try_join!(connection.opt(GET, by_id), connection.opt(ACTIVE_VERSION, by_id))?;
         Ok(TemplateDetail {
             template: read_template_row(&template.ok_or_else(|| Error::not_found(Entity::PromptTemplate, id))?)?,
@@ -357,7 +357,7 @@ impl Versions<'_> {
     ///
     /// [`Error::NotFound`] when the template has no such version, or is not there itself.
     pub async fn get(&self, template: &TemplateId, id: &VersionId) -> Result<PromptVersion, Error> {
-        let row = self.on.get(GET_VERSION, params![template, id]).await?;
+        let row = self.on.opt(GET_VERSION, params![template, id]).await?;
         read_version_row(&row.ok_or_else(|| Error::not_found(Entity::PromptVersion, id))?)
     }
 

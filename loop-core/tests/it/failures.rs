@@ -55,7 +55,7 @@ async fn rename(store: &LoopStore, id: &IssueId) -> Result<(), Error> {
 }
 
 /// That nobody is at work for the store any more: within a moment where the server can be told, and else when its own limit has passed.
-async fn nobody_is_waiting(db: &TestDb, mode: StatementMode) {
+pub(crate) async fn nobody_is_waiting(db: &TestDb, mode: StatementMode) {
     let patience = if mode == StatementMode::Prepared { SOON / 2 } else { SOON + SHORT };
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let begin = Instant::now();
