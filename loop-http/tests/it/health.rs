@@ -27,7 +27,7 @@ async fn a_build_that_is_behind_the_database_says_so() {
     assert_eq!(app.nobody().get("/ready").await.ok().get("warning"), None);
     app.query("INSERT INTO loop_migrations (version, name, applied_on, checksum) VALUES (99, 'later', '2026-01-01T00:00:00Z', '1')").await;
     let ready = app.nobody().get("/ready").await.ok();
-    assert_eq!(ready["warning"], "The database is at version 99, and this build knows none after 10");
+    assert_eq!(ready["warning"], "The database is at version 99, and this build knows none after 11");
     assert_eq!(ready["schemaVersion"], 99);
 }
 
@@ -35,7 +35,7 @@ async fn a_build_that_is_behind_the_database_says_so() {
 async fn not_ready_without_migrations() {
     let app = TestApp::over(TestDb::unmigrated().await).await;
     let answer = app.nobody().get("/ready").await;
-    assert_eq!(answer.error(503, "not_migrated"), "The database lacks 10 migration(s)");
+    assert_eq!(answer.error(503, "not_migrated"), "The database lacks 11 migration(s)");
     assert_eq!(answer.header("retry-after"), Some("10"));
     app.db.store().migrate().await.unwrap();
     app.nobody().get("/ready").await.ok();
