@@ -8,7 +8,7 @@ use benches::{
     twin::{self, IssueRow, KeyRow, LabelRow, ProjectRow, RelationRow, SignalRow},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
-use futures_util::join;
+use futures_util::{future::join_all, join};
 use loop_core::{
     IssueFilter, IssueId, IssuePatch, IssueStatus, LoopStore, NewApiKey, NewIssue, NewSignal, PageRequest, PlaintextKey, Role, Severity,
 };
@@ -47,6 +47,14 @@ fn reading(bench: &mut Bench<'_>, Sides { store, client, bare }: &Sides, id: &Is
     });
     let twin = Way::new("twin", nothing, async |()| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0));
     bench.pair("store/get_issue", &Way::new("store", nothing, async |()| store.issues().get(id).await.unwrap()), &twin);
+    // What the driver makes of callers at the same moment: all of them on one connection, for the store as by hand.
+    bench.pair(
+        "store/get_issue_16_at_once",
+        &Way::new("store", nothing, async |()| join_all((0..16).map(async |_| store.issues().get(id).await.unwrap())).await),
+        &Way::new("twin", nothing, async |()| {
+            join_all((0..16).map(async |_| IssueRow::read(&client.query_one(&get, &[&NONE, id]).await.unwrap(), 0))).await
+        }),
+    );
     bench.pair(
         "store/session_settings",
         &twin,

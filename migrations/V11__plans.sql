@@ -74,5 +74,5 @@ BEGIN
 END
 $$;
 
--- The same for the two issues of a relation.
+-- The same for the two issues of a relation. Whoever replaces this function or that one has to say it again.
 ALTER FUNCTION issue_relations_record() SET enable_seqscan = off;

@@ -10,7 +10,11 @@ use std::{
 };
 
 use deadpool::managed::{Object, PoolError, TimeoutType, Timeouts};
-use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use super::{
@@ -91,7 +95,7 @@ impl Pooled {
     /// A connection that others may be reading on, or one to read on with others. Waits for it.
     pub(crate) async fn share(inner: &Inner, observer: Option<&dyn Observer>) -> Result<Arc<Self>, Error> {
         let waiting = Waiting::begin(observer);
-        let pooled = match inner.lanes.join(inner, Among::Quick) {
+        let pooled = match inner.lanes.join(inner, Among::Roomy) {
             Some(pooled) => Ok(pooled),
             None => match Self::at_once(inner).await {
                 None => Box::pin(Self::wait_or_join(inner)).await,
@@ -120,11 +124,13 @@ impl Pooled {
     async fn wait_or_join(inner: &Inner) -> Result<Arc<Self>, Error> {
         let opening = Opening::default();
         let mut own = pin::pin!(opening.watch(Self::wait(inner)));
+        let mut patience = pin::pin!(sleep(SLOW));
+        let mut among = Among::Quick;
         loop {
             let joinable = inner.lanes.joinable.notified();
             // What is being opened would be closed, and the next in the line begin again.
             if !opening.has_begun()
-                && let Some(pooled) = inner.lanes.join(inner, Among::All)
+                && let Some(pooled) = inner.lanes.join(inner, among)
             {
                 return Ok(pooled);
             }
@@ -132,6 +138,7 @@ impl Pooled {
                 biased;
                 pooled = &mut own => return pooled.map(|pooled| inner.lanes.open(pooled)),
                 () = joinable => {}
+                () = &mut patience, if among == Among::Quick => among = Among::All,
             }
         }
     }
@@ -234,13 +241,15 @@ pub(crate) struct Lanes {
 /// Which of the connections that are shared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Among {
-    /// Those with room, where answers come.
+    /// Those where answers come, and there is room.
+    Roomy,
+    /// Those where answers come.
     Quick,
     All,
 }
 
 impl Lanes {
-    /// Reads on a connection that others read on: the first that is quick, so that the others come free, or of all the one with the fewest readers.
+    /// Reads on a connection that others read on: the first with room, so that the others come free, or the one with the fewest readers.
     fn join(&self, inner: &Inner, among: Among) -> Option<Arc<Pooled>> {
         if inner.pool.is_closed() || self.wanted.load(Ordering::Relaxed) > 0 {
             return None;
@@ -250,17 +259,19 @@ impl Lanes {
         let mut joined: Option<Arc<Pooled>> = None;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|lane| {
-            if joined.is_some() && among == Among::Quick {
+            if joined.is_some() && among == Among::Roomy {
                 return true;
             }
             let Some(pooled) = lane.upgrade() else { return false };
             let sound = pooled.is_sound();
             // This caller is counted already.
             let readers = Arc::strong_count(&pooled);
-            let suits = match among {
-                Among::Quick => readers <= READERS && pooled.is_quick(),
-                Among::All => joined.as_ref().is_none_or(|joined| readers < Arc::strong_count(joined)),
-            };
+            let suits = (among == Among::All || pooled.is_quick())
+                && if among == Among::Roomy {
+                    readers <= READERS
+                } else {
+                    joined.as_ref().is_none_or(|joined| readers < Arc::strong_count(joined))
+                };
             passed.extend(if sound && suits { joined.replace(pooled) } else { Some(pooled) });
             sound
         });
@@ -271,8 +282,15 @@ impl Lanes {
     fn open(&self, pooled: Pooled) -> Arc<Pooled> {
         pooled.answered.store(clock(), Ordering::Relaxed);
         let pooled = Arc::new(pooled);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pooled));
-        self.joinable.notify_waiters();
+        {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody looks through them while somebody waits for one to himself.
+            open.retain(|lane| lane.strong_count() > 0);
+            open.push(Arc::downgrade(&pooled));
+        }
+        if self.wanted.load(Ordering::Relaxed) == 0 {
+            self.joinable.notify_waiters();
+        }
         pooled
     }
 

@@ -1,5 +1,7 @@
 //! Signals of one fingerprint: they gather in one issue until that is done with.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use loop_core::{
     DeliveryKey, Ingested, Issue, IssueId, IssuePatch, IssuePriority, IssueStatus, LoopStore, NewSignal, Patch, ProjectId, RelationType,
@@ -290,6 +292,12 @@ async fn no_table_that_grows_with_signals_is_read_whole_for_one() {
     db.store().close();
     let store = LoopStore::builder(db.url()).pool_size(1).connect().await.unwrap();
     let shop = project(&store, "Shop").await.id;
+    // What whoever made the tables did is counted when he has left.
+    let others = "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    while one(&store, others).await != "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let read = async || {
         store.raw("SELECT pg_stat_force_next_flush()").await.unwrap();
         let scans = "SELECT sum(seq_scan), sum(idx_scan) > 0 FROM pg_stat_user_tables
