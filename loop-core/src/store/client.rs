@@ -1,7 +1,7 @@
 //! A connection as the driver gives it, with what was prepared on it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     ops::Deref,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -91,12 +91,9 @@ impl Prepared {
         if !text.is_fixed {
             return names.composed.len() < MAX_PREPARED;
         }
-        let mut is_first = false;
-        names.fixed.entry(place(text)).or_insert_with(|| {
-            is_first = true;
-            None
-        });
-        is_first
+        let Entry::Vacant(first) = names.fixed.entry(place(text)) else { return false };
+        first.insert(None);
+        true
     }
 
     /// Takes in what was prepared, or that it could not be.
