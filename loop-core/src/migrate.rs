@@ -101,7 +101,7 @@ impl LoopStore {
         let mut applied: Vec<i32> = Vec::new();
         if Columns::of(&exists, TABLE).next()? {
             let rows = self.executor().rows(APPLIED, &[]).await?;
-            applied = rows.iter().map(|row| Columns::of(row, TABLE).next()).collect::<Result<_, Error>>()?;
+            applied = rows.iter().map(|row| Columns::of(row, TABLE).next()).collect::<Result<_, _>>()?;
         }
         let runner = embedded::migrations::runner();
         let mut pending: Vec<&Migration> = runner.get_migrations().iter().filter(|known| !applied.contains(&known.version())).collect();
@@ -117,7 +117,7 @@ impl LoopStore {
 
     /// Whether every table with the policy is guarded by it from the user of this store: a superuser passes all of them.
     async fn is_guarded(&self) -> Result<bool, Error> {
-        Columns::of(&self.executor().one(GUARDED, &[]).await?, "pg_policy").next()
+        Ok(Columns::of(&self.executor().one(GUARDED, &[]).await?, "pg_policy").next()?)
     }
 }
 

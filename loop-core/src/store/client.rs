@@ -1,7 +1,7 @@
 //! A connection as the driver gives it, with what was prepared on it.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     ops::Deref,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -68,11 +68,12 @@ impl<'a> Text<'a> {
 #[derive(Default)]
 pub(crate) struct Prepared(Mutex<Names>);
 
+/// In order, not hashed: to compare a few places or long texts takes less than to hash one, which `HashMap` does for attackers.
 #[derive(Default)]
 struct Names {
     /// By where the text is, and how long: to read it would be much more. Nothing, for one that is being prepared.
-    fixed: HashMap<(usize, usize), Option<tokio_postgres::Statement>>,
-    composed: HashMap<String, tokio_postgres::Statement>,
+    fixed: BTreeMap<(usize, usize), Option<tokio_postgres::Statement>>,
+    composed: BTreeMap<String, tokio_postgres::Statement>,
 }
 
 impl Prepared {

@@ -220,7 +220,7 @@ impl Issues<'_> {
     /// The id of the issue with this number.
     pub async fn find_by_number(&self, number: i64) -> Result<Option<IssueId>, Error> {
         let row = self.on.get(FIND_BY_NUMBER, params![number]).await?;
-        row.map(|row| Columns::of(&row, "issues").next()).transpose()
+        Ok(row.map(|row| Columns::of(&row, "issues").next()).transpose()?)
     }
 
     /// The issue with this id and everything around it, in one round trip.
