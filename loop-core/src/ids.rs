@@ -121,6 +121,19 @@ mod tests {
     use super::{is_cuid2, random};
 
     #[test]
+    fn an_id_is_a_letter_and_letters_or_digits() {
+        assert!(["ab", "z9", "a0123456789bcdefghijklmn", &"a".repeat(32)].into_iter().all(is_cuid2));
+        assert!(!["", "a", "1a", "0123", "Ab", &"a".repeat(33)].into_iter().any(is_cuid2));
+        // Wherever it is, and what is next to a range.
+        for other in ["A", "Z", "`", "{", "/", ":", "-", "_", " ", "\0", "\u{7f}", "é"] {
+            for place in 0..24 {
+                let id = "a".repeat(place) + other + &"a".repeat(23 - place);
+                assert!(!is_cuid2(&id), "{id}");
+            }
+        }
+    }
+
+    #[test]
     fn ids_are_letters_and_digits_of_every_kind_at_every_place() {
         let ids: HashSet<_> = (0..10_000).map(|_| random()).collect();
         assert_eq!(ids.len(), 10_000);
