@@ -71,7 +71,9 @@ fn scale(c: &mut Criterion) {
     });
     list(bench, "scale/list_by_label", &sizes, |size| IssueFilter::default().with_label(size.label.clone()));
     list(bench, "scale/list_by_parent", &sizes, |size| IssueFilter::default().with_parent(size.any().clone()));
-    // One issue of five thousand has the word, and what is found is sorted, so it grows with them.
+    // At any size, the newest fifty have this word.
+    list(bench, "scale/list_by_new_word", &sizes, |_| IssueFilter::default().with_text(&"lately".parse().unwrap()));
+    // One issue of five thousand has this one, and what is found is sorted, so it grows with them.
     list(bench, "scale/list_by_text", &sizes, |_| IssueFilter::default().with_text(&"word7".parse().unwrap()));
     // What writes is the last, since it changes what others would read.
     let new = |_: &Size| NewIssue::titled("The login page is blank".parse().unwrap());

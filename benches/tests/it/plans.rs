@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use benches::{Place, Server, asked_rows};
 use loop_core::{
-    Cursor, Error, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, IssueStatus, NewComment, NewIssue, NewSignal, PageRequest,
-    PlaintextKey, Severity, SignalFilter,
+    Cursor, Error, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, IssueStatus, IssueType, NewComment, NewIssue, NewSignal,
+    PageRequest, PlaintextKey, Severity, SignalFilter,
 };
 use serde_json::Value;
 
@@ -80,17 +80,19 @@ async fn nothing_reads_or_sorts_a_large_table() {
     let number = place(&format!("SELECT number FROM issues WHERE id = '{parent}'")).await.parse().unwrap();
     let project: loop_core::ProjectId = id('p', 7).await.parse().unwrap();
     let label: loop_core::LabelId = id('l', 7).await.parse().unwrap();
-    // A project that has none of a status that is frequent in all others, and a label that hardly any issue has.
-    let (without, rare): (_, loop_core::LabelId) = (id('p', 8).await, id('l', 99).await.parse().unwrap());
+    // A project that has none of a status that is frequent in all others, one that has two issues in all, and a label that hardly any issue has.
+    let (without, tiny, rare): (_, _, loop_core::LabelId) = (id('p', 8).await, id('p', 99).await, id('l', 99).await.parse().unwrap());
     let filling = format!(
         "SET LOCAL session_replication_role = replica;
          UPDATE issues SET status = 'triage' WHERE project_id = '{without}' AND status = 'open';
+         INSERT INTO projects (id, name) VALUES ('{tiny}', 'Tiny');
+         UPDATE issues SET project_id = '{tiny}' WHERE id IN ('{parent}', '{child}');
          INSERT INTO labels (id, name, name_key, color) VALUES ('{rare}', 'rare', 'rare', '#d73a4a');
          INSERT INTO issue_labels (issue_id, label_id) VALUES ('{parent}', '{rare}'), ('{child}', '{rare}')"
     );
     store.raw(&filling).await.unwrap();
     store.raw("VACUUM ANALYZE issues, issue_labels, labels").await.unwrap();
-    let without: loop_core::ProjectId = without.parse().unwrap();
+    let (without, tiny): (loop_core::ProjectId, loop_core::ProjectId) = (without.parse().unwrap(), tiny.parse().unwrap());
     let key = PlaintextKey::parse(&format!("loop_{}", "A".repeat(43))).unwrap();
     let (issues, signals) = (store.issues(), store.signals());
     let (first, every) = (PageRequest::first(), IssueFilter::default);
@@ -130,6 +132,13 @@ async fn nothing_reads_or_sorts_a_large_table() {
         issues.list(&every().with_project(project.clone()).with_status([IssueStatus::Open]), &first);
         issues.list(&every().with_project(project.clone()).with_status([IssueStatus::InProgress]), &first);
         issues.list(&every().with_project(without.clone()).with_status([IssueStatus::Open]), &first);
+        issues.list(&every().with_project(tiny.clone()), &first);
+        issues.list(&every().with_project(tiny.clone()).with_sort(IssueSort::CreatedAsc), &first);
+        issues.list(&every().with_project(tiny.clone()).with_status([IssueStatus::Open]), &first);
+        issues.list(&every().with_project(tiny.clone()).with_status([IssueStatus::Open, IssueStatus::Resolved]), &first);
+        issues.list(&every().with_project(tiny.clone()).with_kind([IssueType::Bug]), &first);
+        store.within(tiny.clone()).issues().list(&every(), &first);
+        store.within(tiny.clone()).issues().list(&every().with_status([IssueStatus::Open]), &first);
         issues.list(&every().with_priority([IssuePriority::High]), &first);
         issues.list(&every().with_label(label.clone()), &first);
         issues.list(&every().with_label(rare.clone()), &first);
@@ -162,13 +171,14 @@ async fn nothing_reads_or_sorts_a_large_table() {
         signals.ingest(from("grouped", Some("one")));
         signals.ingest(NewSignal { delivery: Some(loop_core::DeliveryKey::named("again")), ..from("delivered", None) });
     }
-    for word in IssueSort::WORDS {
-        let sorted = every().with_sort(word.parse().unwrap());
-        let second = issues.list(&sorted, &first).await.unwrap().next_cursor.unwrap();
+    let sorts = IssueSort::WORDS.iter().map(|word| every().with_sort(word.parse().unwrap()));
+    let of_project = every().with_project(project.clone());
+    for filter in sorts.chain([of_project.clone(), of_project.with_status([IssueStatus::Open])]) {
+        let second = issues.list(&filter, &first).await.unwrap().next_cursor.unwrap();
         let second = PageRequest::after(Cursor::parse(&second).unwrap());
         explain! {
-            issues.list(&sorted, &first);
-            issues.list(&sorted, &second);
+            issues.list(&filter, &first);
+            issues.list(&filter, &second);
         }
     }
     println!("{seen} plans");

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Commit, Entity, Error, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, LabelId, NewIssue,
-    Page, PageRequest, PullRequest,
+    Page, PageRequest, ProjectId, PullRequest,
 };
 
 /// The columns of an issue, with or without what its signal said, which may be large.
@@ -104,7 +104,7 @@ const COUNT: Statement = issue("-- issues.count\nSELECT count(*) FROM issues AS 
 #[cfg(feature = "test-util")]
 pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, FAMILY, CREATE, LIST, COUNT];
 
-const WITHIN: Within = Within::Project("t.project_id = $1");
+const WITHIN: Within = Within::Project("t.project_id");
 
 const fn issue(sql: &'static str) -> Statement {
     Statement::new(Entity::Issue, sql)
@@ -181,8 +181,18 @@ const PAGE_WORDS: &str = "issue_words(t.title, t.description) @@ websearch_to_ts
 /// The same for a count, which is by the index whatever the words are: the planner is not shown them.
 const COUNT_WORDS: &str = "issue_words(t.title, t.description) @@ websearch_to_tsquery('simple', (SELECT ?))";
 
-fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter, words: &'static str) -> Composed<'a> {
+/// What the indexes over the issues of all projects are made for, a condition that always holds. Lists within a project do not say it, and so cannot
+/// be by such an index: the planner would take it for a project that it believes to have many of the issues, and for one that has few, or none,
+/// walk them all.
+const OF_ALL_PROJECTS: &str = " AND t.number > 0";
+
+/// Begins a list of the issues that match, or its count.
+fn matching<'a>(statement: Statement, words: &'static str, scope: Option<&ProjectId>, filter: &'a IssueFilter) -> Composed<'a> {
     let IssueFilter { status, kind, priority, project_id, label_id, parent_id, text, created_after, created_before, sort: _ } = filter;
+    let mut list = Composed::list(statement, scope, WITHIN);
+    if scope.is_none() && project_id.is_none() {
+        list.push(OF_ALL_PROJECTS, &[]);
+    }
     list.any_of("t.status", "?::issue_status", status);
     list.any_of("t.type", "?::issue_type", kind);
     list.any_of("t.priority", "?::issue_priority", priority);
@@ -199,6 +209,35 @@ fn matching<'a>(mut list: Composed<'a>, filter: &'a IssueFilter, words: &'static
     // A plan that is kept would be for words that are neither frequent nor rare.
     list.is_named = text.is_none();
     list
+}
+
+/// Begins a page of the issues that match.
+fn matching_page<'a>(scope: Option<&ProjectId>, filter: &'a IssueFilter) -> Composed<'a> {
+    match filter {
+        // Those of a project, or of a status in it: the indexes issues_project_id_created_at_idx and issues_project_id_status_created_at_idx.
+        IssueFilter {
+            status,
+            kind,
+            priority,
+            project_id,
+            label_id: None,
+            parent_id: None,
+            text: None,
+            created_after: None,
+            created_before: None,
+            sort: IssueSort::CreatedDesc | IssueSort::CreatedAsc,
+        } if (scope.is_some() || project_id.is_some()) && status.len() <= 1 && kind.is_empty() && priority.is_empty() => {
+            let mut list = Composed::indexed(LIST, scope, WITHIN);
+            if let Some(id) = project_id {
+                list.push(" AND t.project_id = ?", &[bind(id)]);
+            }
+            for status in status {
+                list.push(" AND t.status = ?::issue_status", &[bind(status)]);
+            }
+            list
+        }
+        _ => matching(LIST, PAGE_WORDS, scope, filter),
+    }
 }
 
 /// The issues.
@@ -264,11 +303,10 @@ impl Issues<'_> {
     /// [`Error::MalformedCursor`] when the cursor is not one of this order.
     pub async fn list(&self, filter: &IssueFilter, page: &PageRequest) -> Result<Page<Issue>, Error> {
         let sort = filter.sort;
-        let begin = |statement, words| matching(Composed::list(statement, self.on.scope, WITHIN), filter, words);
         sql::list(
             self.on,
-            begin(LIST, PAGE_WORDS),
-            || begin(COUNT, COUNT_WORDS),
+            matching_page(self.on.scope, filter),
+            || matching(COUNT, COUNT_WORDS, self.on.scope, filter),
             page,
             order(sort),
             read_row,

@@ -7,7 +7,7 @@ use loop_core::{
 
 use crate::support::{everything, issue, not_found, one, problem};
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "V1__projects_and_goals",
     "V2__issues",
     "V3__signals",
@@ -19,8 +19,9 @@ const KNOWN: [&str; 11] = [
     "V9__idempotency",
     "V10__row_security",
     "V11__plans",
+    "V12__list_indexes",
 ];
-const NEWEST: i32 = 11;
+const NEWEST: i32 = 12;
 
 fn report(applied: &[&str]) -> MigrationReport {
     MigrationReport { applied: applied.iter().map(ToString::to_string).collect(), version: NEWEST }

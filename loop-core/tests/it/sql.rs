@@ -76,9 +76,9 @@ async fn planned(db: &TestDb) -> LoopStore {
     let rows = format!(
         "INSERT INTO projects (id, name) SELECT 'p' || n, 'Filler' FROM generate_series(1, 20) AS n;
          INSERT INTO issues (id, title, description, project_id, status, priority, created_at)
-         SELECT 'i' || n, 'Title ' || n, 'word' || n % 500, CASE WHEN n % 5 = 0 THEN '{project}' ELSE 'p' || n % 20 END,
-                (ARRAY['open', 'backlog', 'triage'])[1 + n % 3]::issue_status, 'low', now() - n * 7919 % 4000 * interval '1 minute'
-         FROM generate_series(1, 4000) AS n;
+         SELECT 'i' || n, 'Title ' || n, 'word' || n % 1000, CASE WHEN n % 5 = 0 THEN '{project}' ELSE 'p' || n % 20 END,
+                (ARRAY['open', 'backlog', 'triage'])[1 + n % 3]::issue_status, 'low', now() - n * 7919 % 8000 * interval '1 minute'
+         FROM generate_series(1, 8000) AS n;
          INSERT INTO signals (id, source, type, severity, metadata, project_id, issue_id, created_at)
          SELECT 's' || n, 'source' || n % 10, 'error', 'low', jsonb_build_object('source', 'x', 'rawPayload', jsonb_build_object('n', n),
                 'tags', '[]'::jsonb), 'p' || 1 + n % 20, 'i' || n, now() - n * 7919 % 4000 * interval '1 minute'
@@ -181,6 +181,63 @@ async fn hot_statements_use_their_indexes() {
     uses!(store.comments().list(&some_issue, &first), "comments_issue_id_idx");
     let key = PlaintextKey::parse(&format!("loop_{}", "A".repeat(43))).unwrap();
     uses!(store.api_keys().authenticate(&key), "api_keys_key_hash_key", "api_keys_previous_key_hash_key");
+}
+
+/// A store with one connection, to whose planner jumps cost much, and issues as they were created, each of the project that `project` says for its
+/// number, `n`, of twenty thousand.
+async fn skewed(db: &TestDb, project: &str) -> LoopStore {
+    let rows = format!(
+        "INSERT INTO projects (id, name) SELECT 'p' || n, 'Project' FROM generate_series(0, 999) AS n;
+         INSERT INTO issues (id, title, project_id, created_at)
+         SELECT 'i' || n, 'Title', 'p' || {project}, now() - n * interval '1 minute' FROM generate_series(1, 20000) AS n"
+    );
+    db.store().raw(&rows).await.unwrap();
+    db.store().raw("ANALYZE issues").await.unwrap();
+    db.store().close();
+    let store = LoopStore::builder(db.url()).pool_size(1).connect().await.unwrap();
+    store.raw("SET random_page_cost = 10").await.unwrap();
+    store
+}
+
+/// What is read for the first page of a project, which has that many issues.
+async fn read_for_page(store: &LoopStore, filter: &IssueFilter, count: usize) -> Vec<String> {
+    read_by(store, async {
+        let issues = store.issues().list(filter, &PageRequest::first()).await?;
+        assert_eq!(issues.data.len(), count);
+        Ok::<_, loop_core::Error>(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_project_with_few_issues_is_listed_without_those_of_the_others() {
+    let db = TestDb::new().await;
+    // For any of the eight that have nearly all issues it looks cheap to walk all in the order of the list.
+    let store = skewed(&db, "CASE WHEN n > 19997 THEN 9 ELSE n % 8 END").await;
+    let of_project = IssueFilter::default().with_project(valid("p9"));
+    let oldest = of_project.clone().with_sort(IssueSort::CreatedAsc);
+    let tasks = of_project.clone().with_kind([IssueType::Task]);
+    let open = of_project.clone().with_status([IssueStatus::Open]);
+    let bound = store.within(valid("p9"));
+    let calls = [(&store, &of_project), (&store, &oldest), (&store, &tasks), (&store, &open), (&bound, &IssueFilter::default())];
+    // More often than a plan for any project would be made.
+    for (store, filter) in calls.iter().cycle().take(7 * calls.len()) {
+        let read = read_for_page(store, filter, 3).await;
+        let others = ["issues", "issues_created_at_idx", "issues_status_created_at_idx"];
+        assert!(!read.iter().any(|name| others.contains(&name.as_str())), "{filter:?}: {read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_project_with_many_issues_is_read_in_order_where_most_have_few() {
+    let db = TestDb::new().await;
+    // For any of the many that have twenty it looks cheap to sort those.
+    let store = skewed(&db, "CASE WHEN n % 2 = 0 THEN 999 ELSE n / 40 END").await;
+    let of_project = IssueFilter::default().with_project(valid("p999"));
+    for _ in 0..7 {
+        let read = read_for_page(&store, &of_project, 50).await;
+        assert!(read.iter().any(|name| name == "issues_project_id_created_at_idx"), "{read:?}");
+    }
 }
 
 #[tokio::test]

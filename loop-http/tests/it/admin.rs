@@ -10,9 +10,9 @@ async fn the_secret_opens_the_migrations() {
     let admin = app.nobody().with_key(ADMIN_SECRET);
     let report = admin.call("POST", "/admin/migrate", None).await.ok();
     assert_eq!(report["applied"].as_array().unwrap().len(), 11);
-    assert_eq!(report["version"], 11);
+    assert_eq!(report["version"], 12);
     let again = admin.call("POST", "/admin/migrate", None).await.ok();
-    assert_eq!(again, json!({ "applied": [], "version": 11 }));
+    assert_eq!(again, json!({ "applied": [], "version": 12 }));
 }
 
 #[tokio::test]

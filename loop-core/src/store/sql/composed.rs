@@ -1,5 +1,7 @@
 //! Statements put together from fragments.
 
+use std::fmt::Write as _;
+
 use super::{Bound, Param, Statement, bind};
 use crate::{Entity, ProjectId};
 
@@ -13,14 +15,16 @@ pub(crate) struct Composed<'a> {
     pub(crate) params: Vec<Bound<'a>>,
     /// Whether a connection may keep it under a name, and with that a plan for any values. If not, each is planned for its own.
     pub(crate) is_named: bool,
-    /// Whether it is a list of all rows. Of any other the planner should see how many have the values that are asked for.
-    pub(crate) is_of_all: bool,
+    /// Whether an index has just these rows in the list's order, whatever the values are. One plan does for all values then, and the planner is
+    /// not shown them: each stands in a sub-select, or for some it would believe that to plan anew each time is cheaper. Of any other list
+    /// the planner should see how many rows have the values that are asked for.
+    pub(crate) is_indexed: bool,
 }
 
 /// What keeps a list within the scope of a store that is bound to a project. Every list must say.
 #[derive(Clone, Copy)]
 pub(crate) enum Within {
-    /// A condition on `$1`.
+    /// The column that is equal to `$1`.
     Project(&'static str),
     /// The rows are shared by all projects.
     Shared,
@@ -29,10 +33,22 @@ pub(crate) enum Within {
 impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
+        let is_of_all = scope.is_none() || matches!(within, Within::Shared);
+        Self::begin(statement, scope, within, is_of_all)
+    }
+
+    /// Begins a list of which an index has just the rows, in its order, whatever the values are: those of the scope and of all that is pushed.
+    pub(crate) fn indexed(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
+        Self::begin(statement, scope, within, true)
+    }
+
+    fn begin(statement: Statement, scope: Option<&ProjectId>, within: Within, is_indexed: bool) -> Self {
         let (name, sql) = (statement.name, statement.sql.to_owned());
-        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true, is_of_all: true };
-        if let (Some(_), Within::Project(condition)) = (scope, within) {
-            list.condition(condition, &[]);
+        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true, is_indexed };
+        if let (Some(_), Within::Project(column)) = (scope, within) {
+            list.push(" AND ", &[]);
+            list.push(column, &[]);
+            list.push(if is_indexed { " = (SELECT $1)" } else { " = $1" }, &[]);
         }
         list
     }
@@ -42,18 +58,24 @@ impl<'a> Composed<'a> {
     pub(crate) fn parts<Id: Param>(statement: Statement, owner: &'a Id) -> Self {
         let mut list = Self::list(statement, None, Within::Shared);
         list.params.push(bind(owner));
-        list.is_of_all = false;
+        list.is_indexed = false;
         list
     }
 
     /// Adds a fragment. Each `?` in it stands for the next of these values.
     pub(crate) fn push(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
+        let marks = if self.is_indexed { HIDDEN } else { SHOWN };
+        place(&mut self.sql, &mut self.params, fragment, values, marks);
+    }
+
+    /// The same with values that the planner is shown in any case.
+    pub(crate) fn push_shown(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
         number(&mut self.sql, &mut self.params, fragment, values);
     }
 
     /// Adds a condition that must hold too.
     pub(crate) fn condition(&mut self, fragment: &'static str, values: &[Bound<'a>]) {
-        self.is_of_all = false;
+        self.is_indexed = false;
         self.push(" AND ", &[]);
         self.push(fragment, values);
     }
@@ -88,15 +110,23 @@ impl<'a> Composed<'a> {
     }
 }
 
+/// What stands before and after the number of a parameter.
+type Marks = (&'static str, &'static str);
+
+const SHOWN: Marks = ("$", "");
+const HIDDEN: Marks = ("(SELECT $", ")");
+
 /// Appends a fragment, putting the number of the next parameter for each `?`.
 pub(super) fn number<'a>(sql: &mut String, params: &mut Vec<Bound<'a>>, fragment: &'static str, values: &[Bound<'a>]) {
+    place(sql, params, fragment, values, SHOWN);
+}
+
+fn place<'a>(sql: &mut String, params: &mut Vec<Bound<'a>>, fragment: &'static str, values: &[Bound<'a>], (before, after): Marks) {
     let mut pieces = fragment.split('?');
     sql.push_str(pieces.next().unwrap_or_default());
     for (piece, value) in pieces.zip(values) {
         params.push(*value);
-        sql.push('$');
-        // `$1` is the scope, so the first of these is `$2`.
-        sql.push_str(&(params.len() + 1).to_string());
-        sql.push_str(piece);
+        // `$1` is the scope, so the first of these is `$2`. A string takes all that is written.
+        let _ = write!(sql, "{before}{}{after}{piece}", params.len() + 1);
     }
 }

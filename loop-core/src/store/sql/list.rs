@@ -27,13 +27,13 @@ pub(crate) async fn list<'a, T, Id: std::str::FromStr + std::fmt::Display>(
     rows.push(order.by, &[]);
     // One row more than the page holds tells whether there is a next one. A plan for any limit is made for a tenth of all rows, and so is never
     // kept: to make one each time is nearly half of what a page costs. The limit that nobody chose is no parameter therefore, where one plan does.
-    if rows.is_of_all && offset == 0 && page.limit == Limit::default() {
+    if rows.is_indexed && offset == 0 && page.limit == Limit::default() {
         let _ = write!(rows.sql, " LIMIT {fetch}");
     } else {
-        rows.push(" LIMIT ?", &[bind(&fetch)]);
+        rows.push_shown(" LIMIT ?", &[bind(&fetch)]);
     }
     if offset > 0 {
-        rows.push(" OFFSET ?", &[bind(&offset)]);
+        rows.push_shown(" OFFSET ?", &[bind(&offset)]);
     }
     let connection = on.connection().await?;
     let (rows, total) = if page.total {

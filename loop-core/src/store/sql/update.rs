@@ -38,16 +38,18 @@ pub(crate) struct Update<'a> {
 
 impl<'a> Update<'a> {
     pub(crate) fn of<Id: Param>(target: Target, id: &'a Id) -> Self {
-        let empty = String::new;
+        // Room for a usual change: each of them would grow several times.
+        let mut params = Vec::with_capacity(8);
+        params.push(bind(id));
         Self {
             target,
             name: target.update,
-            params: vec![bind(id)],
-            sets: empty(),
-            checks: empty(),
-            conditions: empty(),
-            acting: empty(),
-            returning: empty(),
+            params,
+            sets: String::with_capacity(256),
+            checks: String::new(),
+            conditions: String::new(),
+            acting: String::with_capacity(64),
+            returning: String::new(),
         }
     }
 
@@ -150,12 +152,31 @@ impl<'a> Update<'a> {
     pub(crate) fn compose(self) -> Composed<'a> {
         let Target { entity, table, row, columns, .. } = self.target;
         let Self { name, sets, checks, conditions, acting, returning, .. } = self;
-        let sql = format!(
-            "-- {name}\nWITH checked AS (SELECT EXISTS (SELECT FROM {table} AS t WHERE {row}) AS \"found?\"{checks}), \
-             written AS (UPDATE {table} AS t SET updated_at = now(), revision = t.revision + 1{sets} FROM checked WHERE {row}{conditions} RETURNING {columns}{acting}{returning}) \
-             SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
-        );
-        Composed { entity, name, sql, params: self.params, is_named: true, is_of_all: false }
+        // Joined, and not formatted, since that takes the length of all together first.
+        let sql = [
+            "-- ",
+            name,
+            "\nWITH checked AS (SELECT EXISTS (SELECT FROM ",
+            table,
+            " AS t WHERE ",
+            row,
+            ") AS \"found?\"",
+            &checks,
+            "), written AS (UPDATE ",
+            table,
+            " AS t SET updated_at = now(), revision = t.revision + 1",
+            &sets,
+            " FROM checked WHERE ",
+            row,
+            &conditions,
+            " RETURNING ",
+            columns,
+            &acting,
+            &returning,
+            ") SELECT checked.*, written.* FROM checked LEFT JOIN written ON true",
+        ]
+        .concat();
+        Composed { entity, name, sql, params: self.params, is_named: true, is_indexed: false }
     }
 }
 
