@@ -8,13 +8,13 @@ use std::{
 
 use futures_util::{TryStreamExt as _, join};
 use postgres_types::{ToSql, Type};
-use tokio::time::timeout;
 use tokio_postgres::{Row, error::SqlState};
 use tracing::Instrument as _;
 
 use super::{
     Inner, Observer, StatementEnd, StatementMode, Tx,
     client::{Prepared, Text},
+    limit::within,
     observer::Watched,
     pooled::{Pooled, Unfinished},
     sql::{Bound, Composed, ScopeParam, Statement, Value},
@@ -279,12 +279,12 @@ impl Call<'_> {
     async fn run(&self, client: &tokio_postgres::Client, unfinished: &Unfinished) -> Result<Vec<Row>, Cause> {
         let underway = unfinished.unless_ended();
         let answer = match (&self.travel, self.begin) {
-            (Travel::Named(statement), None) => timeout(self.limit, self.named(client, statement)).await,
+            (Travel::Named(statement), None) => within(self.limit, self.named(client, statement)).await,
             // On the heap: the rest is rare, and large, and several of these are often one future.
-            _ => timeout(self.limit, Box::pin(self.answer(client))).await,
+            _ => within(self.limit, Box::pin(self.answer(client))).await,
         };
         underway.end();
-        answer.map_err(|_| Cause::TimedOut)?.map_err(Cause::Driver)
+        answer.ok_or(Cause::TimedOut)?.map_err(Cause::Driver)
     }
 
     async fn answer(&self, client: &tokio_postgres::Client) -> Result<Vec<Row>, tokio_postgres::Error> {

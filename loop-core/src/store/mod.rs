@@ -13,6 +13,7 @@ mod idempotency;
 mod issues;
 mod key_cache;
 mod labels;
+mod limit;
 mod moment;
 mod observer;
 mod pool;
