@@ -2,6 +2,8 @@
 
 use std::{
     borrow::Cow,
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -9,7 +11,6 @@ use std::{
 use futures_util::{TryStreamExt as _, join};
 use postgres_types::{ToSql, Type};
 use tokio_postgres::{Row, error::SqlState};
-use tracing::Instrument as _;
 
 use super::{
     Inner, Observer, StatementEnd, StatementMode, Tx,
@@ -157,7 +158,10 @@ impl Connection<'_> {
         let call =
             Call { text, values, travel: Travel::of(text, inner.mode, prepared), begin: begin.as_deref(), limit: inner.statement_timeout };
         let watched = Watched::begin(self.observer, name, call.describe());
-        let answer = call.run(client, unfinished).instrument(watched.span()).await;
+        // In its place: `Instrument` would have it moved twice, and it is large.
+        let mut running = pin!(call.run(client, unfinished));
+        let span = watched.span();
+        let answer = poll_fn(|cx| span.in_scope(|| running.as_mut().poll(cx))).await;
         let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
         watched.end(answer.as_ref().map_or_else(StatementEnd::Failed, |rows| StatementEnd::Rows(rows.len())));
         answer
