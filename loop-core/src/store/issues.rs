@@ -276,7 +276,7 @@ impl Issues<'_> {
             connection.rows(relations::OF_ISSUE, by_id),
             connection.opt(projects::OF_ISSUE, by_id),
         )?;
-        let (mut issue, mut parent, mut children) = (None, None, Vec::new());
+        let (mut issue, mut parent, mut children) = (None, None, Vec::with_capacity(family.len().saturating_sub(1)));
         for row in &family {
             let mut columns = Columns::of(row, "issues");
             match columns.next::<i32>()? {

@@ -1,7 +1,5 @@
 //! Statements put together from fragments.
 
-use std::fmt::Write as _;
-
 use super::{Bound, Param, Statement, bind};
 use crate::{Entity, ProjectId};
 
@@ -122,11 +120,16 @@ pub(super) fn number<'a>(sql: &mut String, params: &mut Vec<Bound<'a>>, fragment
 }
 
 fn place<'a>(sql: &mut String, params: &mut Vec<Bound<'a>>, fragment: &'static str, values: &[Bound<'a>], (before, after): Marks) {
-    let mut pieces = fragment.split('?');
-    sql.push_str(pieces.next().unwrap_or_default());
-    for (piece, value) in pieces.zip(values) {
+    let mut rest = fragment;
+    for value in values {
+        let Some((piece, behind)) = rest.split_once('?') else { break };
         params.push(*value);
-        // `$1` is the scope, so the first of these is `$2`. A string takes all that is written.
-        let _ = write!(sql, "{before}{}{after}{piece}", params.len() + 1);
+        sql.push_str(piece);
+        sql.push_str(before);
+        // `$1` is the scope, so the first of these is `$2`.
+        sql.push_str(itoa::Buffer::new().format(params.len() + 1));
+        sql.push_str(after);
+        rest = behind;
     }
+    sql.push_str(rest);
 }
