@@ -54,9 +54,9 @@ struct Place(usize);
 
 impl Place {
     fn take(end: Instant, waker: &Waker) -> Self {
-        let wakes = Some(waker.clone());
+        let waker = Some(waker.clone());
         let mut limits = LIMITS.lock();
-        let place = Self(limits.places.insert(Limit { end, wakes }));
+        let place = Self(limits.places.insert(Limit { end, wakes: waker }));
         if limits.looks_again.is_none_or(|moment| end < moment) {
             limits.looks_again = Some(end);
             LIMITS.earlier.notify_one();
@@ -76,13 +76,13 @@ impl Place {
     /// Whether the limit is not reached yet. Then this is whom to wake when it is.
     fn keep(&self, waker: &Waker) -> bool {
         // What is dropped of a waker may be a whole task with places of its own, so never under the lock.
-        let wakes = Some(waker.clone());
+        let kept = Some(waker.clone());
         let mut limits = LIMITS.lock();
         let limit = &mut limits.places[self.0];
         if limit.wakes.is_none() {
             return false;
         }
-        let replaced = mem::replace(&mut limit.wakes, wakes);
+        let replaced = mem::replace(&mut limit.wakes, kept);
         drop(limits);
         drop(replaced);
         true
@@ -150,5 +150,77 @@ fn watch() {
             Some(end) => LIMITS.earlier.wait_timeout(limits, end.saturating_duration_since(now)).unwrap_or_else(PoisonError::into_inner).0,
             None => LIMITS.earlier.wait(limits).unwrap_or_else(PoisonError::into_inner),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, poll_fn, ready},
+        pin::pin,
+        sync::Arc,
+        task::Wake,
+    };
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        // Without timers: nothing but the thread wakes it.
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn each_ends_at_its_own_limit() {
+        let begun = Instant::now();
+        // A later one is no reason to look for an earlier one any later.
+        let limits = [400, 50, 200, 50, 1].map(Duration::from_millis);
+        let ended = block_on(join_all(limits.map(async |limit| (within(limit, pending::<()>()).await, limit, begun.elapsed()))));
+        assert_eq!(ended.len(), 5);
+        for (answer, limit, elapsed) in ended {
+            assert!(answer.is_none() && elapsed >= limit, "{limit:?}: {elapsed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_in_time_is_answered() {
+        assert_eq!(block_on(within(Duration::ZERO, ready(7))), Some(7));
+        let mut polls = 0;
+        let third = poll_fn(|cx| {
+            polls += 1;
+            cx.waker().wake_by_ref();
+            if polls == 3 { Poll::Ready(polls) } else { Poll::Pending }
+        });
+        assert_eq!(block_on(within(Duration::MAX, third)), Some(3));
+    }
+
+    #[test]
+    fn whoever_polled_last_is_woken_and_nobody_is_kept() {
+        struct Thread(thread::Thread);
+        impl Wake for Thread {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let [first, last] = [(); 2].map(|()| Arc::new(Thread(thread::current())));
+        let wakers = [&first, &last].map(|thread| Waker::from(Arc::clone(thread)));
+        {
+            let mut limited = pin!(within(Duration::from_millis(50), pending::<()>()));
+            for waker in &wakers {
+                assert!(limited.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+            }
+            assert_eq!((Arc::strong_count(&first), Arc::strong_count(&last)), (2, 3));
+            while limited.as_mut().poll(&mut Context::from_waker(&wakers[1])).is_pending() {
+                thread::park();
+            }
+            assert_eq!(Arc::strong_count(&last), 2);
+        }
+        {
+            let mut limited = pin!(within(Duration::from_hours(1), pending::<()>()));
+            assert!(limited.as_mut().poll(&mut Context::from_waker(&wakers[0])).is_pending());
+            assert_eq!(Arc::strong_count(&first), 3);
+        }
+        assert_eq!(Arc::strong_count(&first), 2);
     }
 }

@@ -9,7 +9,7 @@ async fn the_secret_opens_the_migrations() {
     let app = TestApp::over(TestDb::unmigrated().await).await;
     let admin = app.nobody().with_key(ADMIN_SECRET);
     let report = admin.call("POST", "/admin/migrate", None).await.ok();
-    assert_eq!(report["applied"].as_array().unwrap().len(), 11);
+    assert_eq!(report["applied"].as_array().unwrap().len(), 12);
     assert_eq!(report["version"], 12);
     let again = admin.call("POST", "/admin/migrate", None).await.ok();
     assert_eq!(again, json!({ "applied": [], "version": 12 }));

@@ -35,7 +35,7 @@ async fn a_build_that_is_behind_the_database_says_so() {
 async fn not_ready_without_migrations() {
     let app = TestApp::over(TestDb::unmigrated().await).await;
     let answer = app.nobody().get("/ready").await;
-    assert_eq!(answer.error(503, "not_migrated"), "The database lacks 11 migration(s)");
+    assert_eq!(answer.error(503, "not_migrated"), "The database lacks 12 migration(s)");
     assert_eq!(answer.header("retry-after"), Some("10"));
     app.db.store().migrate().await.unwrap();
     app.nobody().get("/ready").await.ok();
