@@ -172,6 +172,11 @@ async fn nothing_reads_or_sorts_a_large_table() {
         signals.ingest(NewSignal { delivery: Some(loop_core::DeliveryKey::named("again")), ..from("delivered", None) });
     }
     let sorts = IssueSort::WORDS.iter().map(|word| every().with_sort(word.parse().unwrap()));
+    for of_tiny in sorts.clone().map(|filter| filter.with_project(tiny.clone())) {
+        explain! {
+            issues.list(&of_tiny, &first);
+        }
+    }
     let of_project = every().with_project(project.clone());
     for filter in sorts.chain([of_project.clone(), of_project.with_status([IssueStatus::Open])]) {
         let second = issues.list(&filter, &first).await.unwrap().next_cursor.unwrap();

@@ -15,7 +15,7 @@ use tokio_postgres::{Row, error::SqlState};
 use super::{
     Inner, Observer, StatementEnd, StatementMode, Tx,
     client::{Prepared, Text},
-    limit::within,
+    limit::limited,
     observer::Watched,
     pooled::{Pooled, Unfinished},
     sql::{Bound, Composed, ScopeParam, Statement, Value},
@@ -160,8 +160,7 @@ impl Connection<'_> {
         let watched = Watched::begin(self.observer, name, call.describe());
         // In its place: `Instrument` would have it moved twice, and it is large.
         let mut running = pin!(call.run(client, unfinished));
-        let span = watched.span();
-        let answer = poll_fn(|cx| span.in_scope(|| running.as_mut().poll(cx))).await;
+        let answer = poll_fn(|cx| watched.span().in_scope(|| running.as_mut().poll(cx))).await;
         let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
         watched.end(answer.as_ref().map_or_else(StatementEnd::Failed, |rows| StatementEnd::Rows(rows.len())));
         answer
@@ -283,9 +282,9 @@ impl Call<'_> {
     async fn run(&self, client: &tokio_postgres::Client, unfinished: &Unfinished) -> Result<Vec<Row>, Cause> {
         let underway = unfinished.unless_ended();
         let answer = match (&self.travel, self.begin) {
-            (Travel::Named(statement), None) => within(self.limit, self.named(client, statement)).await,
+            (Travel::Named(statement), None) => limited(self.limit, self.named(client, statement)).await,
             // On the heap: the rest is rare, and large, and several of these are often one future.
-            _ => within(self.limit, Box::pin(self.answer(client))).await,
+            _ => limited(self.limit, Box::pin(self.answer(client))).await,
         };
         underway.end();
         answer.ok_or(Cause::TimedOut)?.map_err(Cause::Driver)

@@ -186,11 +186,22 @@ const COUNT_WORDS: &str = "issue_words(t.title, t.description) @@ websearch_to_t
 /// walk them all.
 const OF_ALL_PROJECTS: &str = " AND t.number > 0";
 
-/// Begins a list of the issues that match, or its count.
-fn matching<'a>(statement: Statement, words: &'static str, scope: Option<&ProjectId>, filter: &'a IssueFilter) -> Composed<'a> {
+/// What is asked for of the issues that match.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Page,
+    Count,
+}
+
+fn matching<'a>(asked: Asked, scope: Option<&ProjectId>, filter: &'a IssueFilter) -> Composed<'a> {
     let IssueFilter { status, kind, priority, project_id, label_id, parent_id, text, created_after, created_before, sort: _ } = filter;
+    let (statement, words) = match asked {
+        Asked::Page => (LIST, PAGE_WORDS),
+        Asked::Count => (COUNT, COUNT_WORDS),
+    };
     let mut list = Composed::list(statement, scope, WITHIN);
-    if scope.is_none() && project_id.is_none() {
+    // A count has no order: but for the one of statuses, another index does, and would have to look into the rows for this.
+    if scope.is_none() && project_id.is_none() && (asked == Asked::Page || !status.is_empty()) {
         list.push(OF_ALL_PROJECTS, &[]);
     }
     list.any_of("t.status", "?::issue_status", status);
@@ -236,7 +247,7 @@ fn matching_page<'a>(scope: Option<&ProjectId>, filter: &'a IssueFilter) -> Comp
             }
             list
         }
-        _ => matching(LIST, PAGE_WORDS, scope, filter),
+        _ => matching(Asked::Page, scope, filter),
     }
 }
 
@@ -306,7 +317,7 @@ impl Issues<'_> {
         sql::list(
             self.on,
             matching_page(self.on.scope, filter),
-            || matching(COUNT, COUNT_WORDS, self.on.scope, filter),
+            || matching(Asked::Count, self.on.scope, filter),
             page,
             order(sort),
             read_row,

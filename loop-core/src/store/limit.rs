@@ -1,11 +1,12 @@
 //! Limits of time for statements, watched by one thread of the process for all of them.
 //!
 //! A timer of the runtime's would be set and taken back for every statement, and as long as there is one, each time that the runtime waits it has the
-//! system set a timer, too: a tenth of what a row by its key takes. Here a limit is a place in a map. The thread sleeps until the earliest one
+//! system set a timer, too: a tenth of what a row by its key takes. Here a limit is an entry in a list. The thread sleeps until the earliest one
 //! that it knew of, and most of those are gone by then, so it seldom wakes, and nobody has to wake it.
 
 use std::{
-    mem,
+    io, mem,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -17,21 +18,21 @@ use pin_project_lite::pin_project;
 use slab::Slab;
 
 pin_project! {
-    /// The future's output, or nothing where it is not there within the limit. See [`within`].
-    pub(crate) struct Within<F> {
+    /// The future's output, or nothing where it is not there within the limit. See [`limited`].
+    pub(crate) struct Limited<F> {
         #[pin]
         future: F,
         limit: Duration,
-        place: Option<Place>,
+        entry: Option<Entry>,
     }
 }
 
 /// Waits for a future no longer than this, from when it is polled first.
-pub(crate) fn within<F: Future>(limit: Duration, future: F) -> Within<F> {
-    Within { future, limit, place: None }
+pub(crate) fn limited<F: Future>(limit: Duration, future: F) -> Limited<F> {
+    Limited { future, limit, entry: None }
 }
 
-impl<F: Future> Future for Within<F> {
+impl<F: Future> Future for Limited<F> {
     type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
@@ -39,46 +40,47 @@ impl<F: Future> Future for Within<F> {
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Some(output));
         }
-        match this.place {
-            Some(place) if !place.keep(cx.waker()) => return Poll::Ready(None),
+        match this.entry {
+            Some(entry) if !entry.keep(cx.waker()) => return Poll::Ready(None),
             Some(_) => {}
             // A limit that no clock reaches is none.
-            none => *none = Instant::now().checked_add(*this.limit).map(|end| Place::take(end, cx.waker())),
+            none => *none = Instant::now().checked_add(*this.limit).map(|end| Entry::take(end, cx.waker())),
         }
         Poll::Pending
     }
 }
 
-/// A place among those that the thread watches, until this is dropped.
-struct Place(usize);
+/// An entry among those that the thread watches, until this is dropped.
+struct Entry(usize);
 
-impl Place {
+/// Starts the thread, unless it is there. Nobody's limit is reached without it.
+pub(crate) fn start() -> io::Result<()> {
+    let mut limits = LIMITS.lock();
+    if !limits.is_watched {
+        thread::Builder::new().name("loop-limits".to_owned()).spawn(watch)?;
+        limits.is_watched = true;
+    }
+    Ok(())
+}
+
+impl Entry {
     fn take(end: Instant, waker: &Waker) -> Self {
         let waker = Some(waker.clone());
         let mut limits = LIMITS.lock();
-        let place = Self(limits.places.insert(Limit { end, wakes: waker }));
+        let entry = Self(limits.entries.insert(Limit { end, wakes: waker }));
         if limits.looks_again.is_none_or(|moment| end < moment) {
             limits.looks_again = Some(end);
             LIMITS.earlier.notify_one();
         }
-        if !limits.is_watched {
-            let thread = thread::Builder::new().name("loop-limits".to_owned()).spawn(watch);
-            limits.is_watched = thread.is_ok();
-            drop(limits);
-            if let Err(error) = thread {
-                // There is the server's own limit still, and the next statement tries again.
-                tracing::error!(%error, "nothing watches the limits of statements");
-            }
-        }
-        place
+        entry
     }
 
     /// Whether the limit is not reached yet. Then this is whom to wake when it is.
     fn keep(&self, waker: &Waker) -> bool {
-        // What is dropped of a waker may be a whole task with places of its own, so never under the lock.
+        // What is dropped of a waker may be a whole task with entries of its own, so never under the lock.
         let kept = Some(waker.clone());
         let mut limits = LIMITS.lock();
-        let limit = &mut limits.places[self.0];
+        let limit = &mut limits.entries[self.0];
         if limit.wakes.is_none() {
             return false;
         }
@@ -89,30 +91,30 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Entry {
     fn drop(&mut self) {
-        let limit = LIMITS.lock().places.remove(self.0);
+        let limit = LIMITS.lock().entries.remove(self.0);
         drop(limit);
     }
 }
 
-static LIMITS: Watched =
-    Watched { limits: Mutex::new(Limits { places: Slab::new(), looks_again: None, is_watched: false }), earlier: Condvar::new() };
+static LIMITS: Watch =
+    Watch { limits: Mutex::new(Limits { entries: Slab::new(), looks_again: None, is_watched: false }), earlier: Condvar::new() };
 
-struct Watched {
+struct Watch {
     limits: Mutex<Limits>,
     /// Told when the thread has to look earlier than it would.
     earlier: Condvar,
 }
 
-impl Watched {
+impl Watch {
     fn lock(&self) -> MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Limits {
-    places: Slab<Limit>,
+    entries: Slab<Limit>,
     /// Until when the thread sleeps; nothing, until it is told.
     looks_again: Option<Instant>,
     is_watched: bool,
@@ -131,7 +133,7 @@ fn watch() {
         let now = Instant::now();
         let mut reached = Vec::new();
         let mut next: Option<Instant> = None;
-        for (_, limit) in &mut limits.places {
+        for (_, limit) in &mut limits.entries {
             if limit.end <= now {
                 reached.extend(limit.wakes.take());
             } else {
@@ -142,7 +144,10 @@ fn watch() {
         if !reached.is_empty() {
             // Not under the lock either: it may run what it wakes.
             drop(limits);
-            reached.into_iter().for_each(Waker::wake);
+            for waker in reached {
+                // A caller's own waker that panics is no reason to forget the limits of all others.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
             limits = LIMITS.lock();
             continue;
         }
@@ -156,28 +161,43 @@ fn watch() {
 #[cfg(test)]
 mod tests {
     use std::{
-        future::{pending, poll_fn, ready},
+        future::{Pending, pending, poll_fn, ready},
         pin::pin,
         sync::Arc,
         task::Wake,
     };
 
-    use futures_util::future::join_all;
+    use futures_util::future::{Either, join_all, select};
 
     use super::*;
 
     fn block_on<F: Future>(future: F) -> F::Output {
+        start().unwrap();
         // Without timers: nothing but the thread wakes it.
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    fn after(limit: Duration) -> Limited<Pending<()>> {
+        limited(limit, pending())
+    }
+
+    /// Waits until there are so many of it: whoever has woken a thread lets go of the waker a moment later.
+    fn assert_count<T>(of: &Arc<T>, count: usize) {
+        let begun = Instant::now();
+        while Arc::strong_count(of) != count {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{} in place of {count}", Arc::strong_count(of));
+            thread::yield_now();
+        }
     }
 
     #[test]
     fn each_ends_at_its_own_limit() {
         let begun = Instant::now();
-        // A later one is no reason to look for an earlier one any later.
-        let limits = [400, 50, 200, 50, 1].map(Duration::from_millis);
-        let ended = block_on(join_all(limits.map(async |limit| (within(limit, pending::<()>()).await, limit, begun.elapsed()))));
-        assert_eq!(ended.len(), 5);
+        // What ends late is there first, and is no reason to look late for the others.
+        let late = after(Duration::from_secs(20));
+        let others = join_all([50, 200, 50, 1].map(Duration::from_millis).map(async |limit| (after(limit).await, limit, begun.elapsed())));
+        let Either::Right((ended, _)) = block_on(select(late, pin!(others))) else { panic!("the last was first") };
+        assert_eq!(ended.len(), 4);
         for (answer, limit, elapsed) in ended {
             assert!(answer.is_none() && elapsed >= limit, "{limit:?}: {elapsed:?}");
         }
@@ -185,14 +205,14 @@ mod tests {
 
     #[test]
     fn what_is_there_in_time_is_answered() {
-        assert_eq!(block_on(within(Duration::ZERO, ready(7))), Some(7));
+        assert_eq!(block_on(limited(Duration::ZERO, ready(7))), Some(7));
         let mut polls = 0;
         let third = poll_fn(|cx| {
             polls += 1;
             cx.waker().wake_by_ref();
             if polls == 3 { Poll::Ready(polls) } else { Poll::Pending }
         });
-        assert_eq!(block_on(within(Duration::MAX, third)), Some(3));
+        assert_eq!(block_on(limited(Duration::MAX, third)), Some(3));
     }
 
     #[test]
@@ -203,24 +223,36 @@ mod tests {
                 self.0.unpark();
             }
         }
+        start().unwrap();
         let [first, last] = [(); 2].map(|()| Arc::new(Thread(thread::current())));
         let wakers = [&first, &last].map(|thread| Waker::from(Arc::clone(thread)));
+        let poll = |limited: Pin<&mut Limited<Pending<()>>>, waker| limited.poll(&mut Context::from_waker(waker));
         {
-            let mut limited = pin!(within(Duration::from_millis(50), pending::<()>()));
-            for waker in &wakers {
-                assert!(limited.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
-            }
+            let mut limited = pin!(after(Duration::from_hours(1)));
+            assert!(wakers.iter().all(|waker| poll(limited.as_mut(), waker).is_pending()));
             assert_eq!((Arc::strong_count(&first), Arc::strong_count(&last)), (2, 3));
-            while limited.as_mut().poll(&mut Context::from_waker(&wakers[1])).is_pending() {
-                thread::park();
+        }
+        assert_eq!(Arc::strong_count(&last), 2);
+        let mut limited = pin!(after(Duration::from_millis(50)));
+        while poll(limited.as_mut(), &wakers[1]).is_pending() {
+            thread::park();
+        }
+        assert_count(&last, 2);
+    }
+
+    #[test]
+    fn a_waker_that_panics_is_no_harm_to_others() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("woken");
             }
-            assert_eq!(Arc::strong_count(&last), 2);
         }
-        {
-            let mut limited = pin!(within(Duration::from_hours(1), pending::<()>()));
-            assert!(limited.as_mut().poll(&mut Context::from_waker(&wakers[0])).is_pending());
-            assert_eq!(Arc::strong_count(&first), 3);
-        }
-        assert_eq!(Arc::strong_count(&first), 2);
+        start().unwrap();
+        let panics = Arc::new(Panics);
+        let mut limited = pin!(after(Duration::from_millis(1)));
+        assert!(limited.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&panics)))).is_pending());
+        assert_count(&panics, 1);
+        assert_eq!(block_on(after(Duration::from_millis(1))), None);
     }
 }

@@ -94,8 +94,8 @@ impl<'a> Watched<'a> {
     }
 
     /// What its work belongs to.
-    pub(super) fn span(&self) -> Span {
-        self.span.clone()
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 
     pub(super) fn end(mut self, end: StatementEnd<'_>) {

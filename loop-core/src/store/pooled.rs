@@ -10,16 +10,13 @@ use std::{
 };
 
 use deadpool::managed::{Object, PoolError, TimeoutType, Timeouts};
-use tokio::{
-    runtime::Handle,
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Handle, sync::Notify, time::sleep};
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use super::{
     Inner, Observer,
     client::{Client, Prepared},
+    limit::limited,
     observer::Waiting,
     pool::{self, Manager},
 };
@@ -192,7 +189,7 @@ impl Pooled {
             }
             Ok((transaction, prepared))
         };
-        timeout(inner.statement_timeout, begin).await.map_err(|_| Error::unavailable(TimedOut(inner.statement_timeout)))?
+        limited(inner.statement_timeout, begin).await.ok_or_else(|| Error::unavailable(TimedOut(inner.statement_timeout)))?
     }
 
     /// Closes the connection in place of giving it back, and has the server stop what it is doing for it.

@@ -1,11 +1,10 @@
 use std::sync::atomic::AtomicBool;
 
-use tokio::time::timeout;
-
 use super::{
     Inner, LoopStore, Observer,
     client::Prepared,
     executor::{Executor, On},
+    limit::limited,
     pooled::{Pooled, Unfinished},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
@@ -59,15 +58,15 @@ impl LoopStore {
             let result = work(&tx).await;
             let Tx { transaction, unfinished, failed, keys_changed, .. } = tx;
             let (result, clean) = match (result, !unfinished.get(), failed.into_inner()) {
-                (Ok(value), true, false) => match timeout(limit, transaction.commit()).await {
-                    Ok(Ok(())) => (Ok(value), true),
-                    Ok(Err(error)) => (Err(Error::from_driver(Entity::Issue, error).into()), false),
-                    Err(_) => (Err(Error::unavailable(TimedOut(limit)).into()), false),
+                (Ok(value), true, false) => match limited(limit, transaction.commit()).await {
+                    Some(Ok(())) => (Ok(value), true),
+                    Some(Err(error)) => (Err(Error::from_driver(Entity::Issue, error).into()), false),
+                    None => (Err(Error::unavailable(TimedOut(limit)).into()), false),
                 },
                 // A statement broke off, and `work` went on as if nothing were.
                 (Ok(_), false, _) => (Err(Error::unavailable("a statement of the transaction broke off").into()), false),
                 (result, true, _) => {
-                    let clean = matches!(timeout(limit, transaction.rollback()).await, Ok(Ok(())));
+                    let clean = matches!(limited(limit, transaction.rollback()).await, Some(Ok(())));
                     let refused =
                         || Error::Database { source: "a statement of the transaction was refused, so that nothing could be kept".into() };
                     (Err(result.err().unwrap_or_else(|| refused().into())), clean)

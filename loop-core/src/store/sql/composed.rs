@@ -17,6 +17,8 @@ pub(crate) struct Composed<'a> {
     /// not shown them: each stands in a sub-select, or for some it would believe that to plan anew each time is cheaper. Of any other list
     /// the planner should see how many rows have the values that are asked for.
     pub(crate) is_indexed: bool,
+    /// Whether it stands in a query around it, which is open still: see [`indexed`](Self::indexed).
+    pub(crate) is_inner: bool,
 }
 
 /// What keeps a list within the scope of a store that is bound to a project. Every list must say.
@@ -32,23 +34,30 @@ impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
         let is_of_all = scope.is_none() || matches!(within, Within::Shared);
-        Self::begin(statement, scope, within, is_of_all)
+        Self::begin(statement, statement.sql.to_owned(), is_of_all).within(scope, within)
     }
 
     /// Begins a list of which an index has just the rows, in its order, whatever the values are: those of the scope and of all that is pushed.
+    ///
+    /// Where the planner believes that these are few, it would take and sort all of them, also where they are many. So the list stands in a query
+    /// of its own, with a limit that the planner does not know and takes for a tenth of what there is.
     pub(crate) fn indexed(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
-        Self::begin(statement, scope, within, true)
+        let (name, rows) = statement.sql.split_at(statement.sql.find('\n').map_or(0, |end| end + 1));
+        let sql = [name, "SELECT * FROM (", rows].concat();
+        Self { is_inner: true, ..Self::begin(statement, sql, true) }.within(scope, within)
     }
 
-    fn begin(statement: Statement, scope: Option<&ProjectId>, within: Within, is_indexed: bool) -> Self {
-        let (name, sql) = (statement.name, statement.sql.to_owned());
-        let mut list = Self { entity: statement.entity, name, sql, params: Vec::new(), is_named: true, is_indexed };
+    fn begin(statement: Statement, sql: String, is_indexed: bool) -> Self {
+        Self { entity: statement.entity, name: statement.name, sql, params: Vec::new(), is_named: true, is_indexed, is_inner: false }
+    }
+
+    fn within(mut self, scope: Option<&ProjectId>, within: Within) -> Self {
         if let (Some(_), Within::Project(column)) = (scope, within) {
-            list.push(" AND ", &[]);
-            list.push(column, &[]);
-            list.push(if is_indexed { " = (SELECT $1)" } else { " = $1" }, &[]);
+            for piece in [" AND ", column, if self.is_indexed { " = (SELECT $1)" } else { " = $1" }] {
+                self.sql.push_str(piece);
+            }
         }
-        list
+        self
     }
 
     /// Begins a list of what belongs to a row, or its count. The statement has that row's id as `$2`, and says itself, through that row, what

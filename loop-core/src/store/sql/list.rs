@@ -25,6 +25,11 @@ pub(crate) async fn list<'a, T, Id: std::str::FromStr + std::fmt::Display>(
         rows.push(order.after, &[after.key(), bind(&after.id)]);
     }
     rows.push(order.by, &[]);
+    let most = fetch + offset;
+    if rows.is_inner {
+        // A query around another that is ordered keeps that order.
+        rows.push(" LIMIT ?) AS t", &[bind(&most)]);
+    }
     // One row more than the page holds tells whether there is a next one. A plan for any limit is made for a tenth of all rows, and so is never
     // kept: to make one each time is nearly half of what a page costs. The limit that nobody chose is no parameter therefore, where one plan does.
     if rows.is_indexed && offset == 0 && page.limit == Limit::default() {

@@ -176,7 +176,7 @@ impl<'a> Update<'a> {
             ") SELECT checked.*, written.* FROM checked LEFT JOIN written ON true",
         ]
         .concat();
-        Composed { entity, name, sql, params: self.params, is_named: true, is_indexed: false }
+        Composed { entity, name, sql, params: self.params, is_named: true, is_indexed: false, is_inner: false }
     }
 }
 
