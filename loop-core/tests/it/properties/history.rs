@@ -150,7 +150,8 @@ async fn run(store: &LoopStore, steps: Vec<Step>) {
         for change in &event.changes {
             let value = |json: &serde_json::value::RawValue| serde_json::from_str::<Value>(json.get()).unwrap();
             let (old, new) = (value(&change.old), value(&change.new));
-            assert_ne!(old, new);
+            // As text: among numbers that differ there are some that the reader of this test takes for the same, such as 1e-9999 and -1e-400.
+            assert_ne!(change.old.get(), change.new.get());
             // Of a relation it tells everything, of a label only which it was.
             let name = |part: &Value| part["id"].as_str().or(part.as_str()).map(str::to_owned);
             match change.field.as_str() {
