@@ -28,7 +28,7 @@ pub(crate) async fn list<'a, T, Id: std::str::FromStr + std::fmt::Display>(
     let most = fetch + offset;
     if rows.is_inner {
         // A query around another that is ordered keeps that order.
-        rows.push(" LIMIT ?) AS t", &[bind(&most)]);
+        rows.push(" LIMIT ?::bigint) AS t", &[bind(&most)]);
     }
     // One row more than the page holds tells whether there is a next one. A plan for any limit is made for a tenth of all rows, and so is never
     // kept: to make one each time is nearly half of what a page costs. The limit that nobody chose is no parameter therefore, where one plan does.
