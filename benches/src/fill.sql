@@ -23,7 +23,8 @@ INSERT INTO labels (id, name, name_key, color) SELECT pg_temp.id('l', n), 'label
 -- Of ten, the first has the next two for children.
 INSERT INTO issues (id, title, description, type, status, priority, parent_id, project_id, signal_source, signal_payload, signal_count,
                     signal_severity, last_signal_at, completed_at, created_at, updated_at)
-SELECT pg_temp.id('i', n), 'The login page is blank, and nothing is in the log: ' || n, 'word' || n % 5000 || ' and what else there is to be said of it' || CASE WHEN n <= 50 THEN ', lately.' ELSE '.' END,
+SELECT pg_temp.id('i', n), 'The login page is blank, and nothing is in the log: ' || n,
+       'word' || n % 5000 || ' and what else there is to be said of it' || CASE WHEN n <= 50 THEN ', lately.' ELSE '.' END,
        CASE WHEN n % 2 = 0 THEN 'signal' ELSE 'bug' END::issue_type,
        CASE WHEN n / 20 % 10 < 7 THEN 'resolved' WHEN n / 20 % 10 < 9 THEN 'open' WHEN n / 20 % 100 = 99 THEN 'in_progress'
             ELSE 'triage' END::issue_status,

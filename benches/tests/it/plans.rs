@@ -132,8 +132,6 @@ async fn nothing_reads_or_sorts_a_large_table() {
         issues.list(&every().with_project(project.clone()).with_status([IssueStatus::Open]), &first);
         issues.list(&every().with_project(project.clone()).with_status([IssueStatus::InProgress]), &first);
         issues.list(&every().with_project(without.clone()).with_status([IssueStatus::Open]), &first);
-        issues.list(&every().with_project(tiny.clone()), &first);
-        issues.list(&every().with_project(tiny.clone()).with_sort(IssueSort::CreatedAsc), &first);
         issues.list(&every().with_project(tiny.clone()).with_status([IssueStatus::Open]), &first);
         issues.list(&every().with_project(tiny.clone()).with_status([IssueStatus::Open, IssueStatus::Resolved]), &first);
         issues.list(&every().with_project(tiny.clone()).with_kind([IssueType::Bug]), &first);

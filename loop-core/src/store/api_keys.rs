@@ -130,7 +130,7 @@ impl ApiKeys<'_> {
 
     /// The keys, the newest first.
     pub async fn list(&self, page: &PageRequest) -> Result<Page<ApiKey>, Error> {
-        let begin = |statement| Composed::list(statement, self.on.scope, Within::Project("t.project_id"));
+        let begin = |statement| Composed::list(statement, self.on.scope, Within::Project("t.project_id = $1"));
         let key = |key: &ApiKey| (key.created_at.as_millis(), key.id.clone());
         sql::list(self.on, begin(LIST), || begin(COUNT), page, NEWEST, read_row, key).await
     }

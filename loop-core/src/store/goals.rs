@@ -62,7 +62,7 @@ const COUNT: Statement = goal("-- goals.count\nSELECT count(*) FROM goals AS t W
 #[cfg(feature = "test-util")]
 pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_PROJECT, CREATE, LIST, COUNT];
 
-const WITHIN: Within = Within::Project("t.project_id");
+const WITHIN: Within = Within::Project("t.project_id = $1");
 
 const fn goal(sql: &'static str) -> Statement {
     Statement::new(Entity::Goal, sql)

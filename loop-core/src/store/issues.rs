@@ -104,7 +104,7 @@ const COUNT: Statement = issue("-- issues.count\nSELECT count(*) FROM issues AS 
 #[cfg(feature = "test-util")]
 pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, FAMILY, CREATE, LIST, COUNT];
 
-const WITHIN: Within = Within::Project("t.project_id");
+const WITHIN: Within = Within::Project("t.project_id = $1");
 
 const fn issue(sql: &'static str) -> Statement {
     Statement::new(Entity::Issue, sql)
@@ -238,7 +238,7 @@ fn matching_page<'a>(scope: Option<&ProjectId>, filter: &'a IssueFilter) -> Comp
             created_before: None,
             sort: IssueSort::CreatedDesc | IssueSort::CreatedAsc,
         } if (scope.is_some() || project_id.is_some()) && status.len() <= 1 && kind.is_empty() && priority.is_empty() => {
-            let mut list = Composed::indexed(LIST, scope, WITHIN);
+            let mut list = Composed::indexed(LIST, scope, Within::Project("t.project_id = (SELECT $1)"));
             if let Some(id) = project_id {
                 list.push(" AND t.project_id = ?", &[bind(id)]);
             }

@@ -2,7 +2,7 @@
 //!
 //! A timer of the runtime's would be set and taken back for every statement, and as long as there is one, each time that the runtime waits it has the
 //! system set a timer, too: a tenth of what a row by its key takes. Here a limit is an entry in a list. The thread sleeps until the earliest one
-//! that it knew of, and most of those are gone by then, so it seldom wakes, and nobody has to wake it.
+//! that it knew of, and most of those are gone by then: so it wakes, or is woken, about once in the time of a limit.
 
 use std::{
     io, mem,

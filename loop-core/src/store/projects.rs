@@ -69,7 +69,7 @@ const COUNT: Statement = project("-- projects.count\nSELECT count(*) FROM projec
 #[cfg(feature = "test-util")]
 pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_ISSUE, ISSUE_COUNTS, CREATE, LIST, COUNT];
 
-const WITHIN: Within = Within::Project("t.id");
+const WITHIN: Within = Within::Project("t.id = $1");
 
 const fn project(sql: &'static str) -> Statement {
     Statement::new(Entity::Project, sql)

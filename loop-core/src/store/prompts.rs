@@ -297,7 +297,7 @@ impl Templates<'_> {
 
     /// The templates that match the filter, the newest first.
     pub async fn list(&self, filter: &TemplateFilter, page: &PageRequest) -> Result<Page<PromptTemplate>, Error> {
-        const WITHIN: Within = Within::Project("t.project_id");
+        const WITHIN: Within = Within::Project("t.project_id = $1");
         let begin = |statement| matching(Composed::list(statement, self.on.scope, WITHIN), filter);
         let key = |template: &PromptTemplate| (template.created_at.as_millis(), template.id.clone());
         sql::list(self.on, begin(LIST), || begin(COUNT), page, NEWEST, read_template_row, key).await

@@ -124,7 +124,7 @@ const FIRST_ARRIVALS: Statement = signal(concat!(
 #[cfg(feature = "test-util")]
 pub(crate) const STATEMENTS: &[Statement] = &[GET, LIST, COUNT, INGEST, FIRST_ARRIVALS];
 
-const WITHIN: Within = Within::Project("s.project_id");
+const WITHIN: Within = Within::Project("s.project_id = $1");
 
 const ORDER: sql::Order =
     sql::Order { after: " AND (s.created_at, s.id) < (?, ?)", by: " ORDER BY s.created_at DESC, s.id DESC", ..NEWEST };

@@ -69,6 +69,17 @@ fn no_statement_names_a_type_of_the_schema_in_its_answer() {
     }
 }
 
+/// A store whose only connection has this setting, on a database with these rows, of which the planner knows.
+async fn filled(db: &TestDb, rows: &str, setting: &str) -> LoopStore {
+    let store = db.store();
+    store.raw(rows).await.unwrap();
+    store.raw("ANALYZE").await.unwrap();
+    store.close();
+    let store = LoopStore::builder(db.url()).pool_size(1).connect().await.unwrap();
+    store.raw(setting).await.unwrap();
+    store
+}
+
 /// A store whose only connection prefers any index to none, on a database with enough rows to choose by.
 async fn planned(db: &TestDb) -> LoopStore {
     let store = db.store();
@@ -88,12 +99,7 @@ async fn planned(db: &TestDb) -> LoopStore {
          INSERT INTO api_keys (id, name, prefix, key_hash, role)
          SELECT 'k' || n, 'Key', 'loop_', sha256(n::text::bytea), 'read' FROM generate_series(1, 4000) AS n"
     );
-    store.raw(&rows).await.unwrap();
-    store.raw("ANALYZE").await.unwrap();
-    store.close();
-    let store = LoopStore::builder(db.url()).pool_size(1).connect().await.unwrap();
-    store.raw("SET enable_seqscan = off").await.unwrap();
-    store
+    filled(db, &rows, "SET enable_seqscan = off").await
 }
 
 /// How often each index, and each table as a whole, was read so far.
@@ -191,12 +197,7 @@ async fn skewed(db: &TestDb, project: &str) -> LoopStore {
          INSERT INTO issues (id, title, project_id, created_at)
          SELECT 'i' || n, 'Title', 'p' || {project}, now() - n * interval '1 minute' FROM generate_series(1, 20000) AS n"
     );
-    db.store().raw(&rows).await.unwrap();
-    db.store().raw("ANALYZE issues").await.unwrap();
-    db.store().close();
-    let store = LoopStore::builder(db.url()).pool_size(1).connect().await.unwrap();
-    store.raw("SET random_page_cost = 10").await.unwrap();
-    store
+    filled(db, &rows, "SET random_page_cost = 10").await
 }
 
 /// What is read for the first page of a project, which has that many issues.

@@ -24,7 +24,7 @@ pub(crate) struct Composed<'a> {
 /// What keeps a list within the scope of a store that is bound to a project. Every list must say.
 #[derive(Clone, Copy)]
 pub(crate) enum Within {
-    /// The column that is equal to `$1`.
+    /// A condition on `$1`.
     Project(&'static str),
     /// The rows are shared by all projects.
     Shared,
@@ -33,8 +33,11 @@ pub(crate) enum Within {
 impl<'a> Composed<'a> {
     /// Begins a list, or its count, with a text that ends in a condition.
     pub(crate) fn list(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
-        let is_of_all = scope.is_none() || matches!(within, Within::Shared);
-        Self::begin(statement, statement.sql.to_owned(), is_of_all).within(scope, within)
+        let mut list = Self::begin(statement, statement.sql.to_owned());
+        if let (Some(_), Within::Project(condition)) = (scope, within) {
+            list.condition(condition, &[]);
+        }
+        list
     }
 
     /// Begins a list of which an index has just the rows, in its order, whatever the values are: those of the scope and of all that is pushed.
@@ -42,22 +45,17 @@ impl<'a> Composed<'a> {
     /// Where the planner believes that these are few, it would take and sort all of them, also where they are many. So the list stands in a query
     /// of its own, with a limit that the planner does not know and takes for a tenth of what there is.
     pub(crate) fn indexed(statement: Statement, scope: Option<&ProjectId>, within: Within) -> Self {
-        let (name, rows) = statement.sql.split_at(statement.sql.find('\n').map_or(0, |end| end + 1));
-        let sql = [name, "SELECT * FROM (", rows].concat();
-        Self { is_inner: true, ..Self::begin(statement, sql, true) }.within(scope, within)
-    }
-
-    fn begin(statement: Statement, sql: String, is_indexed: bool) -> Self {
-        Self { entity: statement.entity, name: statement.name, sql, params: Vec::new(), is_named: true, is_indexed, is_inner: false }
-    }
-
-    fn within(mut self, scope: Option<&ProjectId>, within: Within) -> Self {
-        if let (Some(_), Within::Project(column)) = (scope, within) {
-            for piece in [" AND ", column, if self.is_indexed { " = (SELECT $1)" } else { " = $1" }] {
-                self.sql.push_str(piece);
-            }
+        let mut list = Self::begin(statement, statement.sql.replacen('\n', "\nSELECT * FROM (", 1));
+        list.is_inner = true;
+        if let (Some(_), Within::Project(condition)) = (scope, within) {
+            list.push(" AND ", &[]);
+            list.push(condition, &[]);
         }
-        self
+        list
+    }
+
+    fn begin(statement: Statement, sql: String) -> Self {
+        Self { entity: statement.entity, name: statement.name, sql, params: Vec::new(), is_named: true, is_indexed: true, is_inner: false }
     }
 
     /// Begins a list of what belongs to a row, or its count. The statement has that row's id as `$2`, and says itself, through that row, what
