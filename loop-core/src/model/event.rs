@@ -60,8 +60,10 @@ impl Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.as_str())?;
+        let Some(id) = &self.id else { return Ok(()) };
+        f.write_str(":")?;
         // No text of the database's holds NUL, and a name with one is worth no failure.
-        self.id.as_ref().map_or(Ok(()), |id| write!(f, ":{}", id.replace('\0', "")))
+        f.write_str(&id.replace('\0', ""))
     }
 }
 

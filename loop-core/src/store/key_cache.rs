@@ -52,8 +52,10 @@ impl KeyCache {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let Known { key, asked, renewing } = known.get(hash)?;
         let expired = || key.expires_at.is_some_and(|end| end <= Timestamp::now());
-        let due = || asked.at.elapsed() >= RENEWED && !renewing.swap(true, Ordering::Relaxed);
-        (self.believes(*asked) && !expired() && !due()).then(|| Arc::clone(key))
+        let age = Moment::now().since(asked.at);
+        let is_believed = asked.changes == self.changes.load(Ordering::Acquire) && age < BELIEVED;
+        let due = || age >= RENEWED && !renewing.swap(true, Ordering::Relaxed);
+        (is_believed && !expired() && !due()).then(|| Arc::clone(key))
     }
 
     /// Takes in what the database answered.
@@ -71,10 +73,6 @@ impl KeyCache {
     /// Forgets all keys, because some were changed.
     pub(crate) fn forget(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn believes(&self, asked: Asked) -> bool {
-        asked.changes == self.changes.load(Ordering::Acquire) && asked.at.elapsed() < BELIEVED
     }
 }
 

@@ -92,6 +92,13 @@ pub(crate) struct Inner {
     migrating: tokio::sync::Mutex<()>,
 }
 
+impl Inner {
+    fn close(&self) {
+        self.pool.close();
+        self.pool.manager().give_back();
+    }
+}
+
 impl std::fmt::Debug for LoopStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LoopStore").field("mode", &self.inner.mode).field("scope", &self.scope).finish_non_exhaustive()
@@ -161,16 +168,17 @@ impl LoopStore {
 
     /// How many connections are open, how many of them are idle, and how many callers wait for one.
     pub fn pool_status(&self) -> PoolStatus {
+        let kept = usize::from(self.inner.pool.manager().keeps_one());
         let status = self.inner.pool.status();
-        PoolStatus { max_size: status.max_size, size: status.size, idle: status.available, waiting: status.waiting }
+        PoolStatus { max_size: status.max_size, size: status.size, idle: status.available + kept, waiting: status.waiting }
     }
 
     /// Closes the pool, and that of the replica: idle connections at once, others as they come back. From then on every call answers
     /// [`Error::Unavailable`].
     pub fn close(&self) {
-        self.inner.pool.close();
+        self.inner.close();
         if let Some(replica) = &self.inner.replica {
-            replica.pool.close();
+            replica.close();
         }
     }
 

@@ -1,11 +1,14 @@
 //! The pool: what is in it, and what makes sure that a connection still works before it is handed out.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
 use tokio::time::timeout;
 
 use super::{client::Client, connector::Connector, moment::Moment, pooled::Opening};
@@ -19,27 +22,86 @@ pub(crate) type Pool = managed::Pool<Manager>;
 /// A connection with its prepared statements.
 pub(crate) struct Connection {
     pub(crate) client: Client,
-    used: Moment,
-}
-
-impl Connection {
-    /// Notes that it was in use until now.
-    pub(crate) fn touch(&mut self) {
-        self.used = Moment::now();
-    }
+    /// When it was taken last.
+    pub(crate) taken: Moment,
 }
 
 /// What opens the pool's connections, and looks at them before they are used again.
 pub(crate) struct Manager {
     pub(crate) connector: Connector,
     verify_after: Duration,
-    /// When a connection was last found to be silent. Those that were used before that are not waited for.
+    /// When a connection was last found to be silent. Those that were taken last before that are not waited for.
     silent: Mutex<Option<Instant>>,
+    /// The connection that was given back last, for whoever comes next, in front of the pool: what the pool does to hand one out and take it
+    /// back is a good part of what a row by its key takes here. For the pool it is in use.
+    kept: Mutex<Option<Object<Manager>>>,
+    /// How many stand in line at the pool. Nothing is kept from them.
+    in_line: AtomicUsize,
+}
+
+/// Somebody who stands in line at the pool, until this is dropped.
+pub(crate) struct InLine<'a>(&'a AtomicUsize);
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Manager {
     pub(crate) fn new(connector: Connector, verify_after: Duration) -> Self {
-        Self { connector, verify_after, silent: Mutex::new(None) }
+        Self { connector, verify_after, silent: Mutex::new(None), kept: Mutex::new(None), in_line: AtomicUsize::new(0) }
+    }
+
+    /// Takes the connection that was kept, if it need not be looked at first: then the pool does that.
+    pub(crate) fn take_kept(&self) -> Option<Object<Self>> {
+        let mut object = self.kept().take()?;
+        (!object.client.is_closed() && self.is_fresh(&mut object)).then_some(object)
+    }
+
+    /// Keeps a connection of this pool for whoever comes next, or gives it back to the pool.
+    pub(crate) fn keep(object: Object<Self>) {
+        let Some(pool) = Object::pool(&object) else { return };
+        let manager = pool.manager();
+        let mut kept = manager.kept();
+        // Whoever gets in line counts himself before he looks here, and who closes the pool does that before, too.
+        if kept.is_none() && manager.in_line.load(Ordering::Relaxed) == 0 && !pool.is_closed() {
+            *kept = Some(object);
+        } else {
+            drop(kept);
+            drop(object);
+        }
+    }
+
+    /// Gets in line at the pool: to be done before the last look at what is kept.
+    pub(crate) fn get_in_line(&self) -> InLine<'_> {
+        self.in_line.fetch_add(1, Ordering::Relaxed);
+        InLine(&self.in_line)
+    }
+
+    /// Whether a connection is kept.
+    pub(crate) fn keeps_one(&self) -> bool {
+        self.kept().is_some()
+    }
+
+    /// Gives back what is kept.
+    pub(crate) fn give_back(&self) {
+        let kept = self.kept().take();
+        drop(kept);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Object<Self>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a connection that is about to be taken was taken a moment ago, too.
+    fn is_fresh(&self, connection: &mut Connection) -> bool {
+        let now = Moment::now();
+        let is_fresh = now.since(connection.taken) < self.verify_after;
+        if is_fresh {
+            connection.taken = now;
+        }
+        is_fresh
     }
 }
 
@@ -51,7 +113,7 @@ impl managed::Manager for Manager {
     async fn create(&self) -> Result<Box<Connection>, Error> {
         Opening::begin();
         // On the heap: what connects is large, and the future of every call that may have to is as large as that.
-        Ok(Box::new(Connection { client: Box::pin(self.connector.connect()).await?, used: Moment::now() }))
+        Ok(Box::new(Connection { client: Box::pin(self.connector.connect()).await?, taken: Moment::now() }))
     }
 
     /// A connection whose end has arrived here is closed. One that was idle for a while may be gone all the same: its end may not have
@@ -60,16 +122,19 @@ impl managed::Manager for Manager {
         if connection.client.is_closed() {
             return Err(RecycleError::message("the connection is closed"));
         }
-        if connection.used.elapsed() < self.verify_after {
+        if self.is_fresh(connection) {
             return Ok(());
         }
         let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if silent().is_some_and(|since| connection.used.steady < since) {
+        if silent().is_some_and(|since| connection.taken.steady < since) {
             return Err(RecycleError::message("others of its age were silent"));
         }
         Opening::begin();
         match Box::pin(timeout(ANSWER, connection.client.batch_execute(""))).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                connection.taken = Moment::now();
+                Ok(())
+            }
             Ok(Err(error)) => Err(RecycleError::Backend(Error::unavailable(error))),
             Err(_) => {
                 *silent() = Some(Instant::now());

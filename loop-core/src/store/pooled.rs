@@ -36,7 +36,7 @@ const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, r
 pub(crate) struct Pooled {
     object: Option<Object<Manager>>,
     pub(crate) unfinished: Unfinished,
-    /// When it was opened to readers, or one of them had an answer while others were waiting, in microseconds on the [`clock`].
+    /// When it was taken, or one of those who read on it had an answer while others were waiting, in microseconds as [`micros`] has them.
     answered: AtomicU64,
 }
 
@@ -105,16 +105,23 @@ impl Pooled {
 
     /// A connection, or nothing where all are taken.
     async fn at_once(inner: &Inner) -> Option<Result<Self, Error>> {
+        if let Some(object) = inner.pool.manager().take_kept() {
+            return Some(Ok(Self::of(object)));
+        }
         #[expect(clippy::disallowed_methods, reason = "this is one of the two places that take connections")]
         match inner.pool.timeout_get(&AT_ONCE).await {
             Err(PoolError::Timeout(TimeoutType::Wait)) => None,
-            object => Some(Self::of(object)),
+            object => Some(Self::taken(object)),
         }
     }
 
     async fn wait(inner: &Inner) -> Result<Self, Error> {
+        let _in_line = inner.pool.manager().get_in_line();
+        if let Some(object) = inner.pool.manager().take_kept() {
+            return Ok(Self::of(object));
+        }
         #[expect(clippy::disallowed_methods, reason = "this is one of the two places that take connections")]
-        Self::of(inner.pool.get().await)
+        Self::taken(inner.pool.get().await)
     }
 
     /// Keeps its place in the line for a connection of its own until there is one to share.
@@ -140,12 +147,16 @@ impl Pooled {
         }
     }
 
-    fn of(object: Result<Object<Manager>, PoolError<Error>>) -> Result<Self, Error> {
-        let object = object.map_err(|error| match error {
+    fn taken(object: Result<Object<Manager>, PoolError<Error>>) -> Result<Self, Error> {
+        object.map(Self::of).map_err(|error| match error {
             PoolError::Backend(error) => error,
             error => Error::unavailable(error),
-        })?;
-        Ok(Self { object: Some(object), unfinished: Unfinished::default(), answered: AtomicU64::new(0) })
+        })
+    }
+
+    fn of(object: Object<Manager>) -> Self {
+        let taken = micros(object.taken.steady);
+        Self { object: Some(object), unfinished: Unfinished::default(), answered: AtomicU64::new(taken) }
     }
 
     pub(crate) fn client(&self) -> Result<&Client, Error> {
@@ -159,7 +170,7 @@ impl Pooled {
     /// Notes that a reader has an answer.
     pub(crate) fn answered(self: &Arc<Self>) {
         if Arc::strong_count(self) > 1 {
-            self.answered.store(clock(), Ordering::Relaxed);
+            self.answered.store(micros(Instant::now()), Ordering::Relaxed);
         }
     }
 
@@ -170,7 +181,7 @@ impl Pooled {
 
     /// Whether those who are on it had an answer of late.
     fn is_quick(&self) -> bool {
-        Duration::from_micros(clock().saturating_sub(self.answered.load(Ordering::Relaxed))) < SLOW
+        Duration::from_micros(micros(Instant::now()).saturating_sub(self.answered.load(Ordering::Relaxed))) < SLOW
     }
 
     /// Begins a transaction within this scope. Whatever the role or the database has for a default, it sees what was committed while it
@@ -207,8 +218,8 @@ impl Drop for Pooled {
     fn drop(&mut self) {
         if self.unfinished.get() {
             self.discard();
-        } else if let Some(object) = &mut self.object {
-            object.touch();
+        } else if let Some(object) = self.object.take() {
+            Manager::keep(object);
         }
     }
 }
@@ -217,10 +228,10 @@ fn gone() -> Error {
     Error::unavailable("the connection is gone")
 }
 
-/// Microseconds since this was asked first.
-fn clock() -> u64 {
+/// A moment in microseconds from when this was asked first, or zero for one before that.
+fn micros(moment: Instant) -> u64 {
     static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(BEGUN.elapsed().as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(moment.saturating_duration_since(*BEGUN).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The connections that are being read on, for others to do so as well. The driver sends what several ask at the same moment together and reads
@@ -277,7 +288,6 @@ impl Lanes {
 
     /// Lets others read on a connection, too.
     fn open(&self, pooled: Pooled) -> Arc<Pooled> {
-        pooled.answered.store(clock(), Ordering::Relaxed);
         let pooled = Arc::new(pooled);
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Callers at the same moment, with outcomes counted exactly. All of it needs several connections, and so a server.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use futures_util::future::join_all;
 use loop_core::{
@@ -24,6 +24,39 @@ async fn many(db: &TestDb, connections: usize) -> LoopStore {
 async fn at_once<T: Send + 'static>(calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
     let tasks: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
     join_all(tasks).await.into_iter().map(|done| done.unwrap()).collect()
+}
+
+/// Whoever is told that all connections are taken, just before one comes back, still gets it: nothing is left for who never comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a PostgreSQL server"]
+async fn every_caller_gets_a_connection_however_few_there_are() {
+    let db = TestDb::new().await;
+    let id = issue(db.store(), "Read").await.id;
+    for connections in 1..=3 {
+        let wait = Duration::from_secs(5);
+        let store = LoopStore::builder(db.url()).pool_size(connections).wait_timeout(wait).connect().await.unwrap();
+        let calls = (0..8).map(|caller| {
+            let (store, id) = (store.clone(), id.clone());
+            async move {
+                for turn in 0..100 {
+                    match (caller + turn) % 3 {
+                        0 => store.ping().await.unwrap(),
+                        1 => assert_eq!(store.issues().get(&id).await.unwrap().id, id),
+                        _ => assert_eq!(store.issues().detail(&id).await.unwrap().issue.id, id),
+                    }
+                    // From time to time all are idle, or nobody is in line.
+                    if turn % 10 == caller {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        });
+        assert_eq!(at_once(calls).await.len(), 8);
+        let status = store.pool_status();
+        assert!(status.size <= connections && status.idle == status.size && status.waiting == 0, "{status:?}");
+        store.close();
+        assert_eq!((store.pool_status().size, store.pool_status().idle), (0, 0), "nothing is kept");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
