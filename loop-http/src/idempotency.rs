@@ -22,6 +22,7 @@ use crate::{
     auth::{Caller, authenticate, client_address},
     error::ApiError,
     extract::{FromBody, api_body, single},
+    json::Json,
     state::AppState,
 };
 
@@ -167,7 +168,7 @@ impl<T: FromBody, P> Post<T, P> {
         let Self { caller, key, path, input } = self;
         let Some(key) = key else {
             let done = work(caller.store.session(), path, input.read()?).await?;
-            return Ok(Answered((status, axum::Json(done)).into_response(), PhantomData));
+            return Ok(Answered((status, Json(done)).into_response(), PhantomData));
         };
         let request = IdempotentRequest { owner: caller.key.as_str(), key: &key.text, hash: key.hash };
         let mut plain = None;

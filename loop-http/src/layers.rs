@@ -16,7 +16,9 @@ use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower::ServiceBuilder;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tracing::{Instrument as _, Span, field::Empty};
+#[cfg(feature = "otlp")]
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::{
@@ -96,7 +98,7 @@ fn span(request: &Request, id: &HeaderValue) -> Span {
     let (method, path, request_id) = (request.method().as_str(), request.uri().path(), id.to_str().unwrap_or_default());
     // Of the highest level, so that a line of any level says which request it is about.
     #[cfg(not(feature = "otlp"))]
-    return tracing::error_span!("request", method, path, route, request_id, status = Empty);
+    return tracing::error_span!("request", method, path, route, request_id);
     #[cfg(feature = "otlp")]
     {
         let span = tracing::error_span!(
@@ -105,7 +107,6 @@ fn span(request: &Request, id: &HeaderValue) -> Span {
             path,
             route,
             request_id,
-            status = Empty,
             otel.name = Empty,
             otel.kind = Empty,
             otel.status_code = Empty,
@@ -116,10 +117,9 @@ fn span(request: &Request, id: &HeaderValue) -> Span {
 }
 
 fn log_response(response: &Response, latency: Duration) {
-    let (status, span) = (response.status().as_u16(), Span::current());
-    span.record("status", status);
+    let status = response.status().as_u16();
     #[cfg(feature = "otlp")]
-    crate::otlp::answered(&span, status);
+    crate::otlp::answered(&Span::current(), status);
     // To the microsecond.
     let latency_ms = (latency.as_secs_f64() * 1e6).round() / 1e3;
     tracing::info!(status, latency_ms, "answered");

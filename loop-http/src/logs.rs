@@ -10,9 +10,9 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::Config;
 #[cfg(feature = "otlp")]
 use crate::otlp::Exporter;
+use crate::{Config, lines::Lines};
 
 /// What [`Config::init_logs`] began.
 #[derive(Debug, Default)]
@@ -78,6 +78,11 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 fn lines(json: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    if json { lines.json().flatten_event(true).boxed() } else { lines.with_ansi(std::io::stderr().is_terminal()).boxed() }
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    if !json && std::io::stderr().is_terminal() {
+        // With colours.
+        return layer.boxed();
+    }
+    let lines = if json { Lines::Json } else { Lines::Text };
+    layer.fmt_fields(lines).event_format(lines).boxed()
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header, request::Parts};
 use loop_core::{Comment, Goal, Issue, IssueDetail, Label, Project, ProjectDetail, PromptTemplate, TemplateDetail};
 use serde::Serialize;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, json::Json};
 
 /// What has a revision.
 pub(crate) trait Revised: Serialize {
@@ -44,7 +44,7 @@ impl<T: Revised> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
         // Digits between quotation marks are a header's value.
         let tag = HeaderValue::from_str(&format!("\"{}\"", self.0.revision())).ok();
-        let mut response = axum::Json(self.0).into_response();
+        let mut response = Json(self.0).into_response();
         if let Some(tag) = tag {
             response.headers_mut().insert(header::ETAG, tag);
         }

@@ -1,6 +1,6 @@
 //! What extractors and answers say of themselves.
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use http::{StatusCode, request::Parts};
 use utoipa::{
     ToSchema,
@@ -13,6 +13,7 @@ use crate::{
     error::ApiError,
     extract::{FromBody, Id, Ids, Input, PathId},
     idempotency::{AdminPost, Created, Done, FromPath, Post},
+    json::Json,
     query::{FromQuery, List, Query},
     revision::{IfMatch, Revised, Tagged},
     routes::IssuePath,

@@ -19,10 +19,10 @@ mod webhooks;
 use axum::Router;
 
 pub(crate) use self::issues::IssuePath;
-use crate::{error::ApiError, revision::Tagged, state::AppState};
+use crate::{error::ApiError, json::Json, revision::Tagged, state::AppState};
 
 /// What a handler answers.
-type Answer<T> = Result<axum::Json<T>, ApiError>;
+type Answer<T> = Result<Json<T>, ApiError>;
 
 /// What a handler answers of one row that can be changed.
 type Single<T> = Result<Tagged<T>, ApiError>;
@@ -37,7 +37,7 @@ fn single<T>(value: T) -> Single<T> {
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what a handler answers")]
 fn answer<T>(value: T) -> Answer<T> {
-    Ok(axum::Json(value))
+    Ok(Json(value))
 }
 
 /// Every route, and the document of them.

@@ -1,5 +1,4 @@
 use axum::{
-    Json,
     body::Body,
     extract::State,
     response::{IntoResponse, Response},
@@ -20,6 +19,7 @@ use crate::{
     auth::client_address,
     error::ApiError,
     extract::read_body,
+    json::Json,
     openapi::{BODY_ERRORS, Described, OperationDoc, QueryParameter, Routes},
     query::Query,
     state::{AppState, Room},
