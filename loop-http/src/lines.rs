@@ -1,7 +1,8 @@
 //! Lines of the log, as text or as JSON.
 //!
-//! They look as those of `tracing-subscriber` do, which take a third of what a small request takes altogether, and half with JSON: each value goes
-//! by way of [`core::fmt`] several times, and for JSON what is known of a span is written, read, and written again with every line.
+//! The formats of `tracing-subscriber` take a third of what a small request takes altogether, and half with JSON: they write each value by way
+//! of [`core::fmt`] several times, and for JSON they write what is known of a span, read it, and write it again with every line. Lines look the same
+//! here, but for this: times are to the millisecond, as everywhere in Loop; an error is followed by what is behind it; and no text can end a line.
 
 use std::{
     cell::Cell,
@@ -32,14 +33,12 @@ pub(crate) enum Lines {
 
 impl<'w> FormatFields<'w> for Lines {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        at_once(&mut writer, |text| self.fields(text, fields))
+        at_once(&mut writer, |text| self.fields(text, true, fields))
     }
 
     fn add_fields(&self, current: &'w mut FormattedFields<Self>, fields: &tracing::span::Record<'_>) -> fmt::Result {
-        if !current.fields.is_empty() {
-            current.fields.push(self.separator());
-        }
-        self.fields(&mut current.fields, fields)
+        let is_first = current.is_empty();
+        self.fields(&mut current.fields, is_first, fields)
     }
 }
 
@@ -76,8 +75,9 @@ impl Lines {
         }
     }
 
-    fn fields(self, text: &mut String, fields: impl RecordFields) -> fmt::Result {
-        let mut written = Fields { lines: self, text, is_first: true, result: Ok(()) };
+    /// Writes fields, the first of them or behind others.
+    fn fields(self, text: &mut String, is_first: bool, fields: impl RecordFields) -> fmt::Result {
+        let mut written = Fields { lines: self, text, is_first, result: Ok(()) };
         fields.record(&mut written);
         written.result
     }
@@ -106,7 +106,7 @@ impl Lines {
             text.push(' ');
         }
         text.extend([metadata.target(), ": "]);
-        self.fields(text, event)
+        self.fields(text, true, event)
     }
 
     fn json<S: Subscriber + for<'a> LookupSpan<'a>>(
@@ -118,10 +118,10 @@ impl Lines {
         let metadata = event.metadata();
         write!(text, "{{\"timestamp\":\"{}\",\"level\":\"{}\",", Timestamp::now(), name(*metadata.level()))?;
         let before = text.len();
-        self.fields(text, event)?;
+        self.fields(text, true, event)?;
         text.push_str(if text.len() > before { ",\"target\":" } else { "\"target\":" });
         self.quote(text, metadata.target())?;
-        if let Some(current) = ctx.lookup_current() {
+        if let Some(current) = ctx.parent_span() {
             text.push_str(",\"span\":");
             object(text, &current)?;
             text.push_str(",\"spans\":");
@@ -171,7 +171,7 @@ fn object<S: for<'a> LookupSpan<'a>>(text: &mut String, span: &SpanRef<'_, S>) -
     Ok(())
 }
 
-/// Writes fields one after the other. Each of a span is recorded once, so no object has a name twice.
+/// Writes fields one after the other. A span's that is recorded again is there again, and of an object of JSON the last one counts.
 struct Fields<'t> {
     lines: Lines,
     text: &'t mut String,
@@ -344,11 +344,13 @@ mod tests {
         let span = tracing::error_span!("request", path = "/a", later = tracing::field::Empty, r#type = 7u8);
         span.in_scope(|| {
             tracing::warn!(text, number = -3, share = 0.25, is = true, "said");
+            span.record("later", None::<u64>);
             span.record("later", text);
             let inner = tracing::info_span!("inner");
             inner.in_scope(|| tracing::error!(debug = ?Some(text), "{text}"));
         });
-        tracing::info!(%text);
+        tracing::info!(parent: &span, text = %text);
+        span.in_scope(|| tracing::trace!(parent: None, "alone"));
         tracing::debug!(cause = &io::Error::other("broken") as &dyn Error);
     }
 
@@ -356,6 +358,8 @@ mod tests {
         #[test]
         fn text_is_what_others_write(text in "[ -~äöü€😀]*") {
             let (ours, theirs) = logged(Lines::Text, || day(&text));
+            // They leave room for a field that is recorded without a value.
+            let theirs = theirs.replace("type=7  later", "type=7 later");
             let lines: Vec<_> = ours.lines().map(timeless).collect();
             prop_assert_eq!(lines, theirs.lines().map(timeless).collect::<Vec<_>>());
         }
@@ -364,7 +368,7 @@ mod tests {
         fn each_line_of_json_is_an_object_with_all_that_is_known(text in any::<String>()) {
             let (ours, _) = logged(Lines::Json, || day(&text));
             let mut lines: Vec<Value> = ours.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            prop_assert_eq!(lines.len(), 4);
+            prop_assert_eq!(lines.len(), 5);
             for line in &mut lines {
                 let time = line.as_object_mut().unwrap().remove("timestamp").unwrap();
                 time.as_str().unwrap().parse::<Timestamp>().unwrap();
@@ -378,15 +382,16 @@ mod tests {
             prop_assert_eq!(&lines[1], &json!({
                 "level": "ERROR", "message": text, "debug": debug, "span": { "name": "inner" }, "spans": [request, { "name": "inner" }],
             }));
-            prop_assert_eq!(&lines[2], &json!({ "level": "INFO", "text": text }));
-            prop_assert_eq!(&lines[3], &json!({ "level": "DEBUG", "cause": "broken" }));
+            prop_assert_eq!(&lines[2], &json!({ "level": "INFO", "text": text, "span": request, "spans": [request] }));
+            prop_assert_eq!(&lines[3], &json!({ "level": "TRACE", "message": "alone" }));
+            prop_assert_eq!(&lines[4], &json!({ "level": "DEBUG", "cause": "broken" }));
         }
 
         #[test]
         fn no_text_of_somebody_else_s_ends_a_line_or_steers_a_terminal(text in any::<String>()) {
             for lines in [Lines::Text, Lines::Json] {
                 let (ours, _) = logged(lines, || day(&text));
-                prop_assert_eq!(ours.matches('\n').count(), 4);
+                prop_assert_eq!(ours.matches('\n').count(), 5);
                 // JSON may have the controls beyond ASCII as they are.
                 let may_be = |character: char| !character.is_control() || character == '\n' || (lines == Lines::Json && character >= '\u{7f}');
                 prop_assert!(ours.chars().all(may_be), "{:?}", ours);

@@ -80,7 +80,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 fn lines(json: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
     let layer = fmt::layer().with_writer(std::io::stderr);
     if !json && std::io::stderr().is_terminal() {
-        // With colours.
+        // With colours, unless `NO_COLOR` is set.
         return layer.boxed();
     }
     let lines = if json { Lines::Json } else { Lines::Text };

@@ -1,6 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use deadpool::{Runtime, managed::Timeouts};
+use deadpool::{
+    Runtime,
+    managed::{QueueMode, Timeouts},
+};
 use tokio_postgres::config::{SslNegotiation, TargetSessionAttrs};
 
 #[cfg(feature = "tls")]
@@ -150,11 +153,11 @@ impl StoreBuilder {
         self
     }
 
-    /// How long ago a connection may have been taken last before it is asked whether it still works, and replaced if it does not answer
-    /// within a second: 1 second unless said otherwise. The question is a round trip. A function that may be frozen between any two requests
-    /// asks sooner than a server.
-    pub fn verify_after(mut self, after: Duration) -> Self {
-        self.verify_after = after;
+    /// How long a connection may have been idle before it is asked whether it still works, and replaced if it does not answer within a
+    /// second: 1 second unless said otherwise. The question is a round trip. A function that may be frozen between any two requests asks
+    /// sooner than a server.
+    pub fn verify_after(mut self, idle: Duration) -> Self {
+        self.verify_after = idle;
         self
     }
 
@@ -317,6 +320,8 @@ impl Settings {
         let timeouts = Timeouts { wait: Some(builder.wait_timeout), create: None, recycle: None };
         let pool = Pool::builder(Manager::new(connector, builder.verify_after))
             .max_size(self.pool_size)
+            // Those that few callers go round are few and warm: no caller need ask first whether one still works.
+            .queue_mode(QueueMode::Lifo)
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()

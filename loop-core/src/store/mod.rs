@@ -170,7 +170,12 @@ impl LoopStore {
     pub fn pool_status(&self) -> PoolStatus {
         let kept = usize::from(self.inner.pool.manager().keeps_one());
         let status = self.inner.pool.status();
-        PoolStatus { max_size: status.max_size, size: status.size, idle: status.available + kept, waiting: status.waiting }
+        PoolStatus {
+            max_size: status.max_size,
+            size: status.size,
+            idle: (status.available + kept).min(status.size),
+            waiting: status.waiting,
+        }
     }
 
     /// Closes the pool, and that of the replica: idle connections at once, others as they come back. From then on every call answers

@@ -12,8 +12,7 @@ impl Moment {
         Self { steady: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// How long this is after another one.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
-        self.steady.saturating_duration_since(earlier.steady).max(self.wall.duration_since(earlier.wall).unwrap_or_default())
+    pub(crate) fn elapsed(self) -> Duration {
+        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
 }

@@ -22,15 +22,14 @@ pub(crate) type Pool = managed::Pool<Manager>;
 /// A connection with its prepared statements.
 pub(crate) struct Connection {
     pub(crate) client: Client,
-    /// When it was taken last.
-    pub(crate) taken: Moment,
+    used: Moment,
 }
 
 /// What opens the pool's connections, and looks at them before they are used again.
 pub(crate) struct Manager {
     pub(crate) connector: Connector,
     verify_after: Duration,
-    /// When a connection was last found to be silent. Those that were taken last before that are not waited for.
+    /// When a connection was last found to be silent. Those that were used before that are not waited for.
     silent: Mutex<Option<Instant>>,
     /// The connection that was given back last, for whoever comes next, in front of the pool: what the pool does to hand one out and take it
     /// back is a good part of what a row by its key takes here. For the pool it is in use.
@@ -53,14 +52,16 @@ impl Manager {
         Self { connector, verify_after, silent: Mutex::new(None), kept: Mutex::new(None), in_line: AtomicUsize::new(0) }
     }
 
-    /// Takes the connection that was kept, if it need not be looked at first: then the pool does that.
+    /// Takes the connection that was kept, unless it has to be looked at first: then it is given back to the pool, which hands it out next, and does
+    /// that.
     pub(crate) fn take_kept(&self) -> Option<Object<Self>> {
-        let mut object = self.kept().take()?;
-        (!object.client.is_closed() && self.is_fresh(&mut object)).then_some(object)
+        let object = self.kept().take()?;
+        (!object.client.is_closed() && self.is_fresh(&object)).then_some(object)
     }
 
     /// Keeps a connection of this pool for whoever comes next, or gives it back to the pool.
-    pub(crate) fn keep(object: Object<Self>) {
+    pub(crate) fn keep(mut object: Object<Self>) {
+        object.used = Moment::now();
         let Some(pool) = Object::pool(&object) else { return };
         let manager = pool.manager();
         let mut kept = manager.kept();
@@ -94,14 +95,9 @@ impl Manager {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a connection that is about to be taken was taken a moment ago, too.
-    fn is_fresh(&self, connection: &mut Connection) -> bool {
-        let now = Moment::now();
-        let is_fresh = now.since(connection.taken) < self.verify_after;
-        if is_fresh {
-            connection.taken = now;
-        }
-        is_fresh
+    /// Whether a connection was in use a moment ago.
+    fn is_fresh(&self, connection: &Connection) -> bool {
+        connection.used.elapsed() < self.verify_after
     }
 }
 
@@ -113,7 +109,7 @@ impl managed::Manager for Manager {
     async fn create(&self) -> Result<Box<Connection>, Error> {
         Opening::begin();
         // On the heap: what connects is large, and the future of every call that may have to is as large as that.
-        Ok(Box::new(Connection { client: Box::pin(self.connector.connect()).await?, taken: Moment::now() }))
+        Ok(Box::new(Connection { client: Box::pin(self.connector.connect()).await?, used: Moment::now() }))
     }
 
     /// A connection whose end has arrived here is closed. One that was idle for a while may be gone all the same: its end may not have
@@ -126,15 +122,12 @@ impl managed::Manager for Manager {
             return Ok(());
         }
         let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if silent().is_some_and(|since| connection.taken.steady < since) {
+        if silent().is_some_and(|since| connection.used.steady < since) {
             return Err(RecycleError::message("others of its age were silent"));
         }
         Opening::begin();
         match Box::pin(timeout(ANSWER, connection.client.batch_execute(""))).await {
-            Ok(Ok(())) => {
-                connection.taken = Moment::now();
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(RecycleError::Backend(Error::unavailable(error))),
             Err(_) => {
                 *silent() = Some(Instant::now());

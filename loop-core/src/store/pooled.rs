@@ -36,7 +36,7 @@ const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, r
 pub(crate) struct Pooled {
     object: Option<Object<Manager>>,
     pub(crate) unfinished: Unfinished,
-    /// When it was taken, or one of those who read on it had an answer while others were waiting, in microseconds as [`micros`] has them.
+    /// When it was opened to readers, or one of them had an answer while others were waiting, in microseconds on the [`clock`].
     answered: AtomicU64,
 }
 
@@ -155,8 +155,7 @@ impl Pooled {
     }
 
     fn of(object: Object<Manager>) -> Self {
-        let taken = micros(object.taken.steady);
-        Self { object: Some(object), unfinished: Unfinished::default(), answered: AtomicU64::new(taken) }
+        Self { object: Some(object), unfinished: Unfinished::default(), answered: AtomicU64::new(0) }
     }
 
     pub(crate) fn client(&self) -> Result<&Client, Error> {
@@ -170,7 +169,7 @@ impl Pooled {
     /// Notes that a reader has an answer.
     pub(crate) fn answered(self: &Arc<Self>) {
         if Arc::strong_count(self) > 1 {
-            self.answered.store(micros(Instant::now()), Ordering::Relaxed);
+            self.answered.store(clock(), Ordering::Relaxed);
         }
     }
 
@@ -181,7 +180,7 @@ impl Pooled {
 
     /// Whether those who are on it had an answer of late.
     fn is_quick(&self) -> bool {
-        Duration::from_micros(micros(Instant::now()).saturating_sub(self.answered.load(Ordering::Relaxed))) < SLOW
+        Duration::from_micros(clock().saturating_sub(self.answered.load(Ordering::Relaxed))) < SLOW
     }
 
     /// Begins a transaction within this scope. Whatever the role or the database has for a default, it sees what was committed while it
@@ -228,10 +227,10 @@ fn gone() -> Error {
     Error::unavailable("the connection is gone")
 }
 
-/// A moment in microseconds from when this was asked first, or zero for one before that.
-fn micros(moment: Instant) -> u64 {
+/// Microseconds since this was asked first.
+fn clock() -> u64 {
     static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(moment.saturating_duration_since(*BEGUN).as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(BEGUN.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The connections that are being read on, for others to do so as well. The driver sends what several ask at the same moment together and reads
@@ -288,6 +287,7 @@ impl Lanes {
 
     /// Lets others read on a connection, too.
     fn open(&self, pooled: Pooled) -> Arc<Pooled> {
+        pooled.answered.store(clock(), Ordering::Relaxed);
         let pooled = Arc::new(pooled);
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
