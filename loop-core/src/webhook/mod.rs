@@ -32,7 +32,7 @@ mod secret;
 mod sentry;
 mod standard;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header::AsHeaderName};
 
 pub use github::GithubVerifier;
 pub use intake::{Intake, IntakeError, github_signal, posthog_signal, sentry_signal};
@@ -74,7 +74,7 @@ impl VerifyError {
 struct Duplicated;
 
 /// The one value of a header. Which of two values another party believes cannot be known, so no choice is made between them.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Duplicated> {
+fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&HeaderValue>, Duplicated> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),

@@ -76,8 +76,8 @@ impl PosthogVerifier {
     /// For a signed request as [`StandardWebhooks::verify_at`]; else [`VerifyError::MissingSecret`], or [`VerifyError::InvalidSecret`] if
     /// the header is given twice or the secret is not a shared one of this verifier's.
     pub fn verify_at(&self, headers: &HeaderMap, query_secret: Option<&str>, body: &[u8], now: Timestamp) -> Result<(), VerifyError> {
-        if standard::is_signed(headers) {
-            return self.signing.verify_at(headers, body, now);
+        if let Some(family) = standard::family(headers) {
+            return self.signing.verify_family(headers, family, body, now);
         }
         let header = single(headers, SECRET).map_err(|Duplicated| VerifyError::InvalidSecret)?;
         let given = header.map_or(query_secret.map(str::as_bytes), |value| Some(value.as_bytes()));

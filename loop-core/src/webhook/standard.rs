@@ -5,7 +5,7 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose},
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::{
@@ -16,7 +16,10 @@ use super::{
 use crate::Timestamp;
 
 /// What the signing headers are called: by the specification, then by the service it grew out of.
-const NAMES: [[&str; 3]; 2] = [["webhook-id", "webhook-timestamp", "webhook-signature"], ["svix-id", "svix-timestamp", "svix-signature"]];
+static FAMILIES: [[HeaderName; 3]; 2] = [
+    [HeaderName::from_static("webhook-id"), HeaderName::from_static("webhook-timestamp"), HeaderName::from_static("webhook-signature")],
+    [HeaderName::from_static("svix-id"), HeaderName::from_static("svix-timestamp"), HeaderName::from_static("svix-signature")],
+];
 
 /// How far a timestamp may be from this clock, unless chosen otherwise.
 const TOLERANCE: Duration = Duration::from_mins(5);
@@ -86,12 +89,22 @@ impl StandardWebhooks {
     /// the id is not plain ASCII or holds a dot, the timestamp is not just digits, or no key made one of the signatures;
     /// [`VerifyError::TimestampOutOfTolerance`] if all is right but the time.
     pub fn verify_at(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), VerifyError> {
-        let family = family(headers).ok_or(VerifyError::MissingSignature)?;
+        self.verify_family(headers, family(headers).ok_or(VerifyError::MissingSignature)?, body, now)
+    }
+
+    /// As [`verify_at`](Self::verify_at), for headers of one family.
+    pub(super) fn verify_family(
+        &self,
+        headers: &HeaderMap,
+        family: &[HeaderName; 3],
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), VerifyError> {
         let value = |name| match single(headers, name) {
             Ok(value) => value.ok_or(VerifyError::MissingSignature),
             Err(Duplicated) => Err(VerifyError::InvalidSignature),
         };
-        let [id, timestamp, signatures] = family.map(value);
+        let [id, timestamp, signatures] = family.each_ref().map(value);
         let (id, timestamp, signatures) = (plain_id(id?)?, timestamp?.as_bytes(), signatures?.as_bytes());
 
         let signatures = signatures.split(|byte| *byte == b' ').filter_map(decode_signature);
@@ -105,13 +118,8 @@ impl StandardWebhooks {
 }
 
 /// The names of the family of signing headers that a request carries, if it carries any of them.
-fn family(headers: &HeaderMap) -> Option<[&'static str; 3]> {
-    NAMES.into_iter().find(|names| names.iter().any(|name| headers.contains_key(*name)))
-}
-
-/// Whether a request carries any of the signing headers.
-pub(super) fn is_signed(headers: &HeaderMap) -> bool {
-    family(headers).is_some()
+pub(super) fn family(headers: &HeaderMap) -> Option<&'static [HeaderName; 3]> {
+    FAMILIES.iter().find(|names| names.iter().any(|name| headers.contains_key(name)))
 }
 
 /// The id of a delivery, which stays the same when the sender tries again.

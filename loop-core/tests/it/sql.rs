@@ -137,7 +137,11 @@ async fn hot_statements_use_their_indexes() {
     let any_operator = !row_security();
     macro_rules! uses {
         ($call:expr, $($index:literal),+) => {
-            let read = read_by(&store, $call).await;
+            let mut read = read_by(&store, $call).await;
+            // Behind a pooler each statement is a transaction of its own, after which the counts may be taken off: once a second.
+            if read.is_empty() {
+                read = read_by(&store, $call).await;
+            }
             $(assert!(read.iter().any(|name| name == $index), "{}: {read:?}", stringify!($call));)+
             assert!(!read.iter().any(|name| ["issues", "signals", "comments"].contains(&name.as_str())), "{}: {read:?}", stringify!($call));
         };
