@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     RouterOptions,
-    error::{ApiError, Cause},
+    error::{ApiError, Cause, Chain},
     extract::single,
     idempotency,
     metrics::Metrics,
@@ -128,14 +128,7 @@ fn log_response(response: &Response, latency: Duration) {
 /// Logs what is behind an answer of the 5xx kind, once and whole, since none of it is sent.
 fn log_cause(response: &Response) {
     if let Some(Cause(cause)) = response.extensions().get() {
-        let mut chain = cause.to_string();
-        let mut source = std::error::Error::source(&**cause);
-        while let Some(error) = source {
-            chain.push_str(": ");
-            chain.push_str(&error.to_string());
-            source = error.source();
-        }
-        tracing::error!(error = chain, "a request failed");
+        tracing::error!(error = Chain(&**cause).to_string(), "a request failed");
     }
 }
 

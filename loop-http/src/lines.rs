@@ -22,6 +22,8 @@ use tracing_subscriber::{
     registry::{LookupSpan, Scope, SpanRef},
 };
 
+use crate::error::Chain;
+
 /// What lines look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lines {
@@ -248,21 +250,6 @@ impl Visit for Fields<'_> {
             Lines::Text => write!(Tame(text), "{value:?}"),
             Lines::Json => lines.quote(text, &format!("{value:?}")),
         });
-    }
-}
-
-/// An error with all that is behind it.
-struct Chain<'e>(&'e dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 
