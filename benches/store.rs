@@ -5,16 +5,16 @@ use std::cell::Cell;
 
 use benches::{
     Bench, Database, Place, Server, Way, largest, nothing,
-    twin::{self, IssueRow, KeyRow, LabelRow, ProjectRow, RelationRow, SignalRow},
+    twin::{self, DetailRows, IssueRow, KeyRow, SignalRow},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
-use futures_util::{future::join_all, join};
+use futures_util::future::join_all;
 use loop_core::{
     IssueFilter, IssueId, IssuePatch, IssueStatus, LoopStore, NewApiKey, NewIssue, NewSignal, PageRequest, PlaintextKey, Role, Severity,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
 
 const NONE: Option<&str> = None;
 const TITLE: &str = "The login page is blank";
@@ -61,35 +61,14 @@ fn reading(bench: &mut Bench<'_>, Sides { store, client, bare }: &Sides, id: &Is
         &Way::new("bare", nothing, async |()| IssueRow::read(&bare.query_one(&get_bare, &[&NONE, id]).await.unwrap(), 0)),
     );
 
-    let [family, labels, relations, project] = bench.runtime.block_on(async {
+    let detail = bench.runtime.block_on(async {
         store.issues().detail(id).await.unwrap();
-        let names = ["issues.family", "labels.of_issue", "relations.of_issue", "projects.of_issue"];
-        let mut statements = Vec::new();
-        for name in names {
-            statements.push(twin::prepare(client, store, name).await);
-        }
-        statements.try_into().unwrap()
+        twin::prepare(client, store, "issues.detail").await
     });
-    let relation = |row: &Row| (RelationRow::read(row, 0), IssueRow::read(row, 7));
-    let issues = |rows: &[Row]| rows.iter().map(|row| IssueRow::read(row, 1)).collect::<Vec<_>>();
     bench.pair(
         "store/issue_detail",
         &Way::new("store", nothing, async |()| store.issues().detail(id).await.unwrap()),
-        &Way::new("twin", nothing, async |()| {
-            let by_id: &[_] = &[&NONE as _, id as _];
-            let (family, labels, relations, project) = join!(
-                client.query(&family, by_id),
-                client.query(&labels, by_id),
-                client.query(&relations, by_id),
-                client.query_opt(&project, by_id),
-            );
-            (
-                issues(&family.unwrap()),
-                labels.unwrap().iter().map(|row| LabelRow::read(row, 0)).collect::<Vec<_>>(),
-                relations.unwrap().iter().map(relation).collect::<Vec<_>>(),
-                project.unwrap().map(|row| ProjectRow::read(&row, 0)),
-            )
-        }),
+        &Way::new("twin", nothing, async |()| DetailRows::read(&client.query(&detail, &[&NONE, id]).await.unwrap())),
     );
 }
 

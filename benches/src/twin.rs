@@ -179,6 +179,38 @@ rows! {
     }
 }
 
+/// An issue, and what is around it.
+#[derive(Debug, Default)]
+pub struct DetailRows {
+    pub issue: Option<IssueRow>,
+    pub parent: Option<IssueRow>,
+    pub children: Vec<IssueRow>,
+    pub relations: Vec<(RelationRow, IssueRow)>,
+    pub labels: Vec<LabelRow>,
+    pub project: Option<ProjectRow>,
+}
+
+impl DetailRows {
+    /// Reads the rows of all of it.
+    pub fn read(rows: &[Row]) -> Self {
+        let mut all = Self::default();
+        for row in rows {
+            let issue = || IssueRow::read(row, 8);
+            match row.get::<_, i32>(0) {
+                0 => {
+                    all.issue = Some(issue());
+                    all.project = row.get::<_, Option<&str>>(32).map(|_| ProjectRow::read(row, 32));
+                }
+                1 => all.parent = Some(issue()),
+                2 => all.children.push(issue()),
+                3 => all.relations.push((RelationRow::read(row, 1), issue())),
+                _ => all.labels.push(LabelRow::read(row, 42)),
+            }
+        }
+        all
+    }
+}
+
 /// A signal to be taken in.
 #[derive(Debug, Clone)]
 pub struct SignalRow {

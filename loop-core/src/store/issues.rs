@@ -3,7 +3,9 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    labels, projects, relations,
+    labels::{self, label_columns},
+    projects::{self, project_columns},
+    relations::{self, relation_columns},
     sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, bind, params},
 };
 use crate::{
@@ -45,20 +47,40 @@ const FIND_BY_NUMBER: Statement = issue(
 SELECT t.id FROM issues AS t WHERE t.number = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)",
 );
 
-/// The issue, its parent and its children. Three statements would take much longer than one.
-const FAMILY: Statement = issue(concat!(
-    "-- issues.family\nSELECT 0 AS kin, ",
-    issue_columns!(),
-    " FROM issues AS t WHERE ",
-    issue_row!(),
-    "\nUNION ALL SELECT 1, ",
-    issue_columns!(list),
-    " FROM issues AS c JOIN issues AS t ON t.id = c.parent_id
-      WHERE c.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)
-UNION ALL SELECT 2, ",
-    issue_columns!(list),
-    " FROM issues AS t WHERE t.parent_id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
+/// The issue (0) with its project, its parent (1), its children (2), its relations with the issues at their other ends (3) and its labels (4): what
+/// there is of them, by ids alone, and then all looked up in the same way. One statement shows them as they were at one moment, and takes the server
+/// less than statements for each would.
+const DETAIL: Statement = issue(concat!(
+    "-- issues.detail\nSELECT x.part, ",
+    relation_columns!(view),
+    ", ",
+    issue_columns!("CASE WHEN x.part = 0 THEN t.signal_payload END AS signal_payload"),
+    ", p.*, l.*
+FROM (
+    SELECT 0 AS part, $2 AS issue_id, NULL::text AS relation_id, NULL::text AS label_id
+    UNION ALL SELECT 1, i.parent_id, NULL, NULL FROM issues AS i WHERE i.id = $2
+    UNION ALL SELECT 2, i.id, NULL, NULL FROM issues AS i WHERE i.parent_id = $2
+    UNION ALL SELECT 3, r.related_issue_id, r.id, NULL FROM issue_relations AS r WHERE r.issue_id = $2
+    UNION ALL SELECT 3, r.issue_id, r.id, NULL FROM issue_relations AS r WHERE r.related_issue_id = $2
+    UNION ALL SELECT 4, NULL, NULL, l.label_id FROM issue_labels AS l WHERE l.issue_id = $2
+) AS x
+LEFT JOIN issues AS t ON t.id = x.issue_id AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)
+LEFT JOIN issue_relations AS r ON r.id = x.relation_id
+LEFT JOIN (SELECT ",
+    project_columns!(),
+    " FROM projects AS t WHERE t.deleted_at IS NULL) AS p ON p.id = CASE WHEN x.part = 0 THEN t.project_id END
+LEFT JOIN (SELECT ",
+    label_columns!(),
+    ", t.name_key FROM labels AS t WHERE t.deleted_at IS NULL) AS l ON l.id = x.label_id
+WHERE t.id IS NOT NULL OR l.id IS NOT NULL
+ORDER BY x.part, r.created_at, r.id, l.name_key, l.id, t.number"
 ));
+
+/// Where a row of [`DETAIL`] has what it is of.
+const RELATION: usize = 1;
+const ISSUE: usize = RELATION + 7;
+const PROJECT: usize = ISSUE + 24;
+const LABEL: usize = PROJECT + 10;
 
 const CREATE: Statement = issue(concat!(
     "-- issues.create
@@ -102,7 +124,7 @@ const COUNT: Statement = issue("-- issues.count\nSELECT count(*) FROM issues AS 
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, FAMILY, CREATE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, FIND_BY_NUMBER, DETAIL, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.project_id = $1");
 
@@ -273,38 +295,30 @@ impl Issues<'_> {
         Ok(row.map(|row| Columns::of(&row, "issues").next()).transpose()?)
     }
 
-    /// The issue with this id and everything around it, in one round trip.
+    /// The issue with this id and everything around it, as they were at one moment.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn detail(&self, id: &IssueId) -> Result<IssueDetail, Error> {
-        let by_id: &[_] = params![id];
-        let connection = self.on.connection().await?;
-        let (family, labels, relations, project) = futures_util::try_join!(
-            connection.rows(FAMILY, by_id),
-            connection.rows(labels::OF_ISSUE, by_id),
-            connection.rows(relations::OF_ISSUE, by_id),
-            connection.opt(projects::OF_ISSUE, by_id),
-        )?;
-        let (mut issue, mut parent, mut children) = (None, None, Vec::with_capacity(family.len().saturating_sub(1)));
-        for row in &family {
-            let mut columns = Columns::of(row, "issues");
-            match columns.next::<i32>()? {
-                0 => issue = Some(read(&mut columns)?),
-                1 => parent = Some(read(&mut columns)?),
-                _ => children.push(read(&mut columns)?),
+        let (mut itself, mut parent, mut project) = (None, None, None);
+        let (mut children, mut relations, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &self.on.rows(DETAIL, params![id]).await? {
+            let issue = || read(&mut Columns::from(row, "issues", ISSUE));
+            match Columns::of(row, "issues").next::<i32>()? {
+                0 => {
+                    itself = Some(issue()?);
+                    let mut columns = Columns::from(row, "projects", PROJECT);
+                    project = if columns.is_null()? { None } else { Some(projects::read(&mut columns)?) };
+                }
+                1 => parent = Some(issue()?),
+                2 => children.push(issue()?),
+                3 => relations.push(relations::read_view(&mut Columns::from(row, "issue_relations", RELATION))?),
+                _ => labels.push(labels::read(&mut Columns::from(row, "labels", LABEL))?),
             }
         }
-        children.sort_unstable_by_key(|child| child.number);
-        Ok(IssueDetail {
-            issue: issue.ok_or_else(|| Error::not_found(Entity::Issue, id))?,
-            parent,
-            children,
-            labels: labels.iter().map(labels::read_row).collect::<Result<_, _>>()?,
-            relations: relations.iter().map(relations::read_view).collect::<Result<_, _>>()?,
-            project: project.as_ref().map(projects::read_row).transpose()?,
-        })
+        let issue = itself.ok_or_else(|| Error::not_found(Entity::Issue, id))?;
+        Ok(IssueDetail { issue, parent, children, labels, relations, project })
     }
 
     /// The issues that match the filter, in its order, without what their signals said.

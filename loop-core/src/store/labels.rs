@@ -11,6 +11,7 @@ macro_rules! label_columns {
         "t.id, t.name, t.color, t.created_at, t.updated_at, t.deleted_at, t.revision"
     };
 }
+pub(crate) use label_columns;
 
 const GET: Statement =
     label(concat!("-- labels.get\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.id = $2 AND t.deleted_at IS NULL"));
@@ -34,7 +35,7 @@ const UPDATE: Target = Target {
     recorded: false,
 };
 
-pub(crate) const OF_ISSUE: Statement = label(concat!(
+const OF_ISSUE: Statement = label(concat!(
     "-- labels.of_issue\nSELECT ",
     label_columns!(),
     " FROM issue_labels AS l JOIN labels AS t ON t.id = l.label_id AND t.deleted_at IS NULL
@@ -83,7 +84,7 @@ const fn label(sql: &'static str) -> Statement {
     Statement::new(Entity::Label, sql)
 }
 
-fn read(columns: &mut Columns<'_>) -> Result<Label, Error> {
+pub(crate) fn read(columns: &mut Columns<'_>) -> Result<Label, Error> {
     Ok(Label {
         id: columns.next()?,
         name: columns.next()?,
@@ -95,7 +96,7 @@ fn read(columns: &mut Columns<'_>) -> Result<Label, Error> {
     })
 }
 
-pub(crate) fn read_row(row: &Row) -> Result<Label, Error> {
+fn read_row(row: &Row) -> Result<Label, Error> {
     read(&mut Columns::of(row, "labels"))
 }
 

@@ -14,6 +14,7 @@ macro_rules! project_columns {
         "t.id, t.name, t.description, t.status::text, t.health::text, t.goal_id, t.created_at, t.updated_at, t.deleted_at, t.revision"
     };
 }
+pub(crate) use project_columns;
 
 /// The living project with the id `$2` within the scope, which then is that very project.
 macro_rules! project_row {
@@ -23,13 +24,6 @@ macro_rules! project_row {
 }
 
 const GET: Statement = project(concat!("-- projects.get\nSELECT ", project_columns!(), " FROM projects AS t WHERE ", project_row!()));
-
-/// The project of an issue.
-pub(crate) const OF_ISSUE: Statement = project(concat!(
-    "-- projects.of_issue\nSELECT ",
-    project_columns!(),
-    " FROM issues AS i JOIN projects AS t ON t.id = i.project_id WHERE i.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.id = $1)"
-));
 
 const ISSUE_COUNTS: Statement = project(
     "-- projects.issue_counts
@@ -67,7 +61,7 @@ const COUNT: Statement = project("-- projects.count\nSELECT count(*) FROM projec
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_ISSUE, ISSUE_COUNTS, CREATE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET, ISSUE_COUNTS, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.id = $1");
 
@@ -75,7 +69,7 @@ const fn project(sql: &'static str) -> Statement {
     Statement::new(Entity::Project, sql)
 }
 
-fn read(columns: &mut Columns<'_>) -> Result<Project, Error> {
+pub(crate) fn read(columns: &mut Columns<'_>) -> Result<Project, Error> {
     Ok(Project {
         id: columns.next()?,
         name: columns.next()?,
@@ -90,7 +84,7 @@ fn read(columns: &mut Columns<'_>) -> Result<Project, Error> {
     })
 }
 
-pub(crate) fn read_row(row: &Row) -> Result<Project, Error> {
+fn read_row(row: &Row) -> Result<Project, Error> {
     read(&mut Columns::of(row, "projects"))
 }
 

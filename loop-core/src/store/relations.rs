@@ -11,14 +11,18 @@ macro_rules! relation_columns {
     () => {
         "r.id, r.type::text, r.issue_id, r.related_issue_id, r.created_at, r.updated_at"
     };
+    (view) => {
+        concat!(relation_columns!(), ", r.issue_id = $2 AS outgoing")
+    };
 }
+pub(crate) use relation_columns;
 
 /// The relations of the issue `$2` from either side, with the issue at the other end: both within the scope, both living.
 macro_rules! relation_views {
     () => {
         concat!(
-            relation_columns!(),
-            ", r.issue_id = $2 AS outgoing, ",
+            relation_columns!(view),
+            ", ",
             issue_columns!(list),
             " FROM issue_relations AS r
               JOIN issues AS i ON i.id = $2 AND i.deleted_at IS NULL AND ($1::text IS NULL OR i.project_id = $1)
@@ -28,10 +32,6 @@ macro_rules! relation_views {
         )
     };
 }
-
-/// All relations of an issue, the oldest first.
-pub(crate) const OF_ISSUE: Statement =
-    relation(concat!("-- relations.of_issue\nSELECT ", relation_views!(), " ORDER BY r.created_at, r.id"));
 
 const LIST: Statement = relation(concat!("-- relations.list\nSELECT ", relation_views!()));
 
@@ -63,7 +63,7 @@ RETURNING r.id, set_config('loop.actor', $3, true)",
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[OF_ISSUE, LIST, COUNT, CREATE, DELETE];
+pub(crate) const STATEMENTS: &[Statement] = &[LIST, COUNT, CREATE, DELETE];
 
 const fn relation(sql: &'static str) -> Statement {
     Statement::new(Entity::Relation, sql)
@@ -81,11 +81,10 @@ fn read(columns: &mut Columns<'_>) -> Result<Relation, Error> {
 }
 
 /// Reads a relation as one of its issues sees it.
-pub(crate) fn read_view(row: &Row) -> Result<RelationView, Error> {
-    let mut columns = Columns::of(row, "issue_relations");
-    let relation = read(&mut columns)?;
+pub(crate) fn read_view(columns: &mut Columns<'_>) -> Result<RelationView, Error> {
+    let relation = read(columns)?;
     let direction = if columns.next::<bool>()? { RelationDirection::Outgoing } else { RelationDirection::Incoming };
-    Ok(RelationView { relation, direction, issue: issues::read(&mut columns)? })
+    Ok(RelationView { relation, direction, issue: issues::read(columns)? })
 }
 
 /// The relations between issues.
@@ -104,7 +103,8 @@ impl Relations<'_> {
             sql::Order { after: " AND (r.created_at, r.id) < (?, ?)", by: " ORDER BY r.created_at DESC, r.id DESC", ..NEWEST };
         let begin = |statement| Composed::parts(statement, issue);
         let key = |view: &RelationView| (view.relation.created_at.as_millis(), view.relation.id.clone());
-        let page = sql::list(self.on, begin(LIST), || begin(COUNT), page, ORDER, read_view, key).await?;
+        let read = |row: &Row| read_view(&mut Columns::of(row, "issue_relations"));
+        let page = sql::list(self.on, begin(LIST), || begin(COUNT), page, ORDER, read, key).await?;
         issues::require_behind(self.on, issue, &page).await?;
         Ok(page)
     }

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use futures_util::future::join_all;
 use loop_core::{
     DeliveryKey, Entity, Error, Ingested, Issue, IssueFilter, IssuePatch, LoopStore, NewIssue, NewSignal, PageRequest, VersionStatus,
-    test_util::TestDb,
+    test_util::{TestDb, row_security},
 };
 
 use crate::support::{
@@ -311,6 +311,40 @@ async fn changes_to_one_issue_at_once_are_all_made() {
     let after = store.issues().detail(&target.id).await.unwrap();
     assert_eq!(after.labels.len(), 8);
     assert!(after.issue.title.as_str().len() == 1 && after.issue.description.is_some(), "no change undid another's");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_detail_of_an_issue_is_of_one_moment() {
+    if row_security() {
+        return;
+    }
+    let db = TestDb::new().await;
+    let label = db.store().labels().create(new_label("After")).await.unwrap().id;
+    let id = issue(db.store(), "Before").await.id;
+    let (client, connection) = tokio_postgres::connect(db.direct_url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE issue_labels").await.unwrap();
+    let reader = tokio::spawn({
+        let (store, id) = (db.store().clone(), id.clone());
+        async move { store.issues().detail(&id).await }
+    });
+    // Whoever reads the labels waits; what else there is could be read before.
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'issue_labels'::regclass AND NOT granted)";
+    while !client.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let change = format!(
+        "UPDATE issues SET title = 'After' WHERE id = '{id}'; INSERT INTO issue_labels (issue_id, label_id) VALUES ('{id}', '{label}'); COMMIT"
+    );
+    client.batch_execute(&change).await.unwrap();
+    let detail = reader.await.unwrap().unwrap();
+    let labels: Vec<_> = detail.labels.iter().map(|label| label.name.as_str()).collect();
+    assert!(
+        matches!((detail.issue.title.as_str(), &labels[..]), ("Before", []) | ("After", ["After"])),
+        "{:?}, {labels:?}",
+        detail.issue.title
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,9 +1,11 @@
 //! What is parsed from text: it is refused, or what comes of it keeps its promises.
 
+use chrono::SecondsFormat;
 use loop_core::{
     Cursor, DeliveryKey, Fingerprint, IssueFilter, IssueId, IssueSort, LabelName, LoopStore, PageRequest, Search, Slug, Timestamp, Title,
     test_util::arbitrary::check, webhook::Secrets,
 };
+use postgres_types::{FromSql as _, Type};
 use proptest::prelude::*;
 
 use super::check_store;
@@ -32,10 +34,22 @@ fn a_time_is_written_as_it_is_read() {
             assert_eq!(Timestamp::from_millis(time.as_millis()), Some(time));
         }
     });
-    check(2000, &any::<i64>(), |millis| {
-        if let Some(time) = Timestamp::from_millis(millis) {
-            assert_eq!((time.as_millis(), time.to_string().parse()), (millis, Ok(time)));
-        }
+    let (first, last) = (-62_135_596_800_000, 253_402_300_799_999);
+    assert_eq!(
+        [first, last].map(|millis| Timestamp::from_millis(millis).unwrap().to_string()),
+        ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"]
+    );
+    assert_eq!([first - 1, last + 1].map(Timestamp::from_millis), [None; 2]);
+    check(4000, &(first..=last), |millis| {
+        let time = Timestamp::from_millis(millis).unwrap();
+        assert_eq!((time.as_millis(), time.to_string().parse()), (millis, Ok(time)));
+    });
+    // A database of somebody else's may hold any that PostgreSQL knows.
+    let since_2000 =
+        prop_oneof![any::<i32>().prop_map(i64::from), -211_000_000_000_000_i64..8_000_000_000_000_000].prop_map(|millis| millis * 1000);
+    check(4000, &since_2000, |micros| {
+        let time = Timestamp::from_sql(&Type::TIMESTAMPTZ, &micros.to_be_bytes()).unwrap();
+        assert_eq!(time.to_string(), time.as_datetime().to_rfc3339_opts(SecondsFormat::Millis, true));
     });
 }
 
