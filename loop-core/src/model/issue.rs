@@ -206,7 +206,7 @@ pub struct Issue {
     pub revision: i64,
 }
 
-/// An issue with everything around it, read in one round trip.
+/// An issue with everything around it, as it all was at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -49,36 +49,37 @@ SELECT t.id FROM issues AS t WHERE t.number = $2 AND t.deleted_at IS NULL AND ($
 
 /// The issue (0) with its project, its parent (1), its children (2), its relations with the issues at their other ends (3) and its labels (4): what
 /// there is of them, by ids alone, and then each looked up. One statement shows them as they were at one moment, and takes the server less than
-/// statements for each would. `OFFSET 0` keeps the planner from joining whole tables, which it would do with a thousand issues.
+/// statements for each would. `OFFSET 0` keeps the planner from joining whole tables, as it would with a thousand issues, and `(SELECT $2)` from
+/// planning anew for an issue that it believes to have fewer children than most.
 const DETAIL: Statement = issue(concat!(
     "-- issues.detail
 SELECT x.part, r.*, i.*, p.*, l.*
 FROM (
     SELECT 0 AS part, $2::text AS issue_id, NULL::text AS relation_id, NULL::text AS label_id
-    UNION ALL SELECT 1, i.parent_id, NULL, NULL FROM issues AS i WHERE i.id = $2
-    UNION ALL SELECT 2, i.id, NULL, NULL FROM issues AS i WHERE i.parent_id = $2
-    UNION ALL SELECT 3, r.related_issue_id, r.id, NULL FROM issue_relations AS r WHERE r.issue_id = $2
-    UNION ALL SELECT 3, r.issue_id, r.id, NULL FROM issue_relations AS r WHERE r.related_issue_id = $2
-    UNION ALL SELECT 4, NULL, NULL, l.label_id FROM issue_labels AS l WHERE l.issue_id = $2
+    UNION ALL SELECT 1, i.parent_id, NULL, NULL FROM issues AS i WHERE i.id = (SELECT $2)
+    UNION ALL SELECT 2, i.id, NULL, NULL FROM issues AS i WHERE i.parent_id = (SELECT $2)
+    UNION ALL SELECT 3, r.related_issue_id, r.id, NULL FROM issue_relations AS r WHERE r.issue_id = (SELECT $2)
+    UNION ALL SELECT 3, r.issue_id, r.id, NULL FROM issue_relations AS r WHERE r.related_issue_id = (SELECT $2)
+    UNION ALL SELECT 4, NULL, NULL, l.label_id FROM issue_labels AS l WHERE l.issue_id = (SELECT $2)
 ) AS x
 LEFT JOIN LATERAL (SELECT ",
     issue_columns!("CASE WHEN x.part = 0 THEN t.signal_payload END AS signal_payload"),
     " FROM issues AS t
-    WHERE t.id = x.issue_id AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1) OFFSET 0) AS i ON true
+    WHERE x.part < 4 AND t.id = x.issue_id AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1) OFFSET 0) AS i ON true
 LEFT JOIN LATERAL (SELECT ",
     relation_columns!(view),
-    " FROM issue_relations AS r WHERE r.id = x.relation_id OFFSET 0) AS r ON true
+    " FROM issue_relations AS r WHERE x.part = 3 AND r.id = x.relation_id OFFSET 0) AS r ON true
 LEFT JOIN LATERAL (SELECT ",
     project_columns!(),
     " FROM projects AS t WHERE x.part = 0 AND t.id = i.project_id AND t.deleted_at IS NULL OFFSET 0) AS p ON true
 LEFT JOIN LATERAL (SELECT ",
     label_columns!(),
-    ", t.name_key FROM labels AS t WHERE t.id = x.label_id AND t.deleted_at IS NULL OFFSET 0) AS l ON true
+    ", t.name_key FROM labels AS t WHERE x.part = 4 AND t.id = x.label_id AND t.deleted_at IS NULL OFFSET 0) AS l ON true
 WHERE i.id IS NOT NULL OR l.id IS NOT NULL
 ORDER BY x.part, r.created_at, r.id, l.name_key, l.id, i.number"
 ));
 
-/// Where a row of [`DETAIL`] has what it is of.
+/// The first column of each kind in a row of [`DETAIL`].
 const RELATION: usize = 1;
 const ISSUE: usize = RELATION + 7;
 const PROJECT: usize = ISSUE + 24;

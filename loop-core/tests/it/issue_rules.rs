@@ -117,14 +117,17 @@ async fn the_detail_holds_everything_around_an_issue() {
         ..new_issue("Top")
     };
     let top = store.issues().create(new).await.unwrap();
-    let parts = [child(store, &top.id, "First").await, child(store, &top.id, "Second").await];
+    let mut parts = [child(store, &top.id, "First").await, child(store, &top.id, "Second").await];
     let gone = child(store, &top.id, "Deleted").await;
     let (other, third) = (issue(store, "Other").await, issue(store, "Third").await);
     let relate = |kind, to: &Issue| NewRelation { kind, related_issue_id: to.id.clone() };
-    let outgoing = store.relations().create(&top.id, relate(RelationType::Blocks, &other)).await.unwrap();
     let incoming = store.relations().create(&third.id, relate(RelationType::Duplicate, &top)).await.unwrap();
+    let outgoing = store.relations().create(&top.id, relate(RelationType::Blocks, &other)).await.unwrap();
     store.relations().create(&top.id, relate(RelationType::Related, &gone)).await.unwrap();
     store.issues().delete(&gone.id).await.unwrap();
+    // What was changed last is not shown last.
+    let renamed = IssuePatch { title: Some(valid("Renamed")), ..IssuePatch::default() };
+    parts[0] = store.issues().update(&parts[0].id, renamed).await.unwrap();
 
     let detail = store.issues().detail(&top.id).await.unwrap();
     assert_eq!((&detail.issue, &detail.parent, detail.project.as_ref()), (&top, &None, Some(&shop)));

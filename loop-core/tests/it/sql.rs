@@ -246,6 +246,24 @@ async fn a_project_with_many_issues_is_read_in_order_where_most_have_few() {
 }
 
 #[tokio::test]
+async fn the_detail_of_an_issue_is_planned_once_and_reads_no_table_as_a_whole() {
+    let db = TestDb::new().await;
+    // Few enough to look cheap to read as a whole. The planner knows each of the fifty that have children, and that all others have none.
+    let rows = "INSERT INTO issues (id, title) SELECT 'i' || n, 'Title' FROM generate_series(1, 1000) AS n;
+                UPDATE issues SET parent_id = 'i' || 1 + substr(id, 2)::int % 50 WHERE substr(id, 2)::int BETWEEN 51 AND 350";
+    let store = filled(&db, rows, "SET jit = off").await;
+    for id in ["i1", "i400", "i51"].into_iter().cycle().take(30) {
+        let read = read_by(&store, store.issues().detail(&valid(id))).await;
+        assert!(!read.iter().any(|name| name == "issues"), "{id}: {read:?}");
+    }
+    let kept =
+        store.raw("SELECT generic_plans > 10 FROM pg_prepared_statements WHERE starts_with(statement, '-- issues.detail')").await.unwrap();
+    // Behind a pooler statements have no names, and so no plans that are kept.
+    let expected = if db.url() == db.direct_url() { vec![vec![Some("t".to_owned())]] } else { vec![] };
+    assert_eq!(kept, expected);
+}
+
+#[tokio::test]
 async fn every_filter_fits_every_order() {
     let db = TestDb::new().await;
     let store = db.store();
