@@ -5,11 +5,12 @@ use std::{future::Future, time::Duration};
 use futures_util::future::join_all;
 use loop_core::{
     DeliveryKey, Entity, Error, Ingested, Issue, IssueFilter, IssuePatch, LoopStore, NewIssue, NewSignal, PageRequest, VersionStatus,
-    test_util::{TestDb, row_security},
+    test_util::TestDb,
 };
 
 use crate::support::{
-    Problem, everything, invalid, issue, new_issue, new_label, new_signal, new_template, new_version, one, problem, template, version,
+    Locked, Problem, everything, invalid, issue, new_issue, new_label, new_signal, new_template, new_version, one, problem, template,
+    version,
 };
 
 /// A store with that many connections, all of them open.
@@ -316,16 +317,10 @@ async fn changes_to_one_issue_at_once_are_all_made() {
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
 async fn the_detail_of_an_issue_is_of_one_moment() {
-    // The driver itself does not know the setting that the URL has then.
-    if row_security() {
-        return;
-    }
     let db = TestDb::new().await;
     let label = db.store().labels().create(new_label("After")).await.unwrap().id;
     let id = issue(db.store(), "Before").await.id;
-    let (client, connection) = tokio_postgres::connect(db.direct_url(), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute("BEGIN; LOCK TABLE issue_labels").await.unwrap();
+    let locked = Locked::new(&db, "issue_labels").await;
     let reader = tokio::spawn({
         let (store, id) = (db.store().clone(), id.clone());
         async move { store.issues().detail(&id).await }
@@ -333,14 +328,15 @@ async fn the_detail_of_an_issue_is_of_one_moment() {
     // Whoever reads the labels waits; what else there is could be read before.
     let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'issue_labels'::regclass AND NOT granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
-    while !client.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
+    while one(&locked.0, waits).await != "t" {
         assert!(!reader.is_finished(), "it does not wait");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let change = format!(
-        "UPDATE issues SET title = 'After' WHERE id = '{id}'; INSERT INTO issue_labels (issue_id, label_id) VALUES ('{id}', '{label}'); COMMIT"
+        "UPDATE issues SET title = 'After' WHERE id = '{id}'; INSERT INTO issue_labels (issue_id, label_id) VALUES ('{id}', '{label}')"
     );
-    client.batch_execute(&change).await.unwrap();
+    locked.0.raw(&change).await.unwrap();
+    locked.let_go().await;
     let detail = reader.await.unwrap().unwrap();
     let labels: Vec<_> = detail.labels.iter().map(|label| label.name.as_str()).collect();
     assert_eq!((detail.issue.title.as_str(), &labels[..]), ("After", &["After"][..]));

@@ -1,4 +1,6 @@
 //! Readers of single rows, who share connections.
+//!
+//! With row-level security each read is a transaction of its own, and nobody shares: the tests that need that end at once.
 
 use std::{
     sync::{
@@ -16,7 +18,7 @@ use loop_core::{
 use tokio::task::JoinHandle;
 
 use crate::failures::nobody_is_waiting;
-use crate::support::{Problem, issue, new_issue, not_found, one, problem, project};
+use crate::support::{Locked, Problem, issue, new_issue, not_found, one, problem, project};
 
 const SHORT: Duration = Duration::from_secs(1);
 /// Well before the usual limits.
@@ -91,22 +93,6 @@ async fn readers_do_not_keep_a_writer_from_the_only_connection() {
     assert_eq!((store.pool_status().size, store.pool_status().idle), (1, 1), "it came back");
 }
 
-/// Whoever reads an issue waits, for as long as this lives.
-struct Locked(tokio_postgres::Client);
-
-impl Locked {
-    async fn new(db: &TestDb) -> Self {
-        let (client, connection) = tokio_postgres::connect(db.direct_url(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client.batch_execute("BEGIN; LOCK TABLE issues").await.unwrap();
-        Self(client)
-    }
-
-    async fn let_go(self) {
-        self.0.batch_execute("COMMIT").await.unwrap();
-    }
-}
-
 fn small(url: &str) -> StoreBuilder {
     LoopStore::builder(url).pool_size(2).statement_timeout(SOON)
 }
@@ -129,7 +115,7 @@ async fn nobody_is_let_on_a_connection_where_no_answer_comes_if_there_is_another
     let db = TestDb::new().await;
     let (id, shop) = (issue(db.store(), "Read").await.id, project(db.store(), "Shop").await.id);
     let store = small(db.direct_url()).connect().await.unwrap();
-    let locked = Locked::new(&db).await;
+    let locked = Locked::new(&db, "issues").await;
     let mut readers = vec![reader(&store, &id).await];
     for _ in 0..3 {
         store.projects().get(&shop).await.unwrap();
@@ -160,7 +146,7 @@ async fn one_who_goes_away_takes_nothing_from_those_who_share() {
     let id = issue(db.store(), "Read").await.id;
     let line = Line::to(db.direct_url()).await;
     let store = small(line.url()).pool_size(1).connect().await.unwrap();
-    let locked = Locked::new(&db).await;
+    let locked = Locked::new(&db, "issues").await;
     let (gone, stays) = (reader(&store, &id).await, reader(&store, &id).await);
     assert_eq!(store.pool_status().waiting, 0);
     gone.abort();
@@ -177,13 +163,10 @@ async fn one_who_goes_away_takes_nothing_from_those_who_share() {
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
 async fn where_each_statement_is_a_transaction_of_its_own_nobody_shares() {
-    if row_security() {
-        return;
-    }
     let db = TestDb::new().await;
     let id = issue(db.store(), "Read").await.id;
     let store = small(db.direct_url()).statement_mode(StatementMode::Unnamed).connect().await.unwrap();
-    let locked = Locked::new(&db).await;
+    let locked = Locked::new(&db, "issues").await;
     let readers = [reader(&store, &id).await, reader(&store, &id).await, reader(&store, &id).await];
     assert_eq!((store.pool_status().size, store.pool_status().waiting), (2, 1));
     locked.let_go().await;
@@ -201,7 +184,7 @@ async fn those_who_share_are_given_up_in_time_like_all_others() {
     let db = TestDb::new().await;
     let id = issue(db.store(), "Read").await.id;
     let store = small(db.direct_url()).statement_timeout(SHORT).connect().await.unwrap();
-    let locked = Locked::new(&db).await;
+    let locked = Locked::new(&db, "issues").await;
     let begin = std::time::Instant::now();
     for answer in join_all((0..40).map(async |_| store.issues().get(&id).await)).await {
         assert_eq!(problem(answer), Problem::Unavailable);

@@ -8,7 +8,7 @@ use std::{
 use loop_core::{
     Comment, Cursor, Entity, Error, Goal, Issue, IssueId, JsonObject, Label, Limit, LoopStore, NewComment, NewGoal, NewIssue, NewLabel,
     NewProject, NewReview, NewSignal, NewTemplate, NewVersion, Page, PageRequest, Patch, Project, ProjectId, PromptTemplate, PromptVersion,
-    Severity, Specificity, Timestamp, VersionId,
+    Severity, Specificity, Timestamp, VersionId, test_util::TestDb,
 };
 
 /// A value that is valid by construction.
@@ -153,6 +153,21 @@ pub(crate) async fn one(store: &LoopStore, sql: &str) -> String {
     let mut rows = store.raw(sql).await.unwrap();
     assert_eq!((rows.len(), rows[0].len()), (1, 1), "{sql}");
     rows.remove(0).remove(0).unwrap()
+}
+
+/// A transaction, on a connection of its own, that has the table to itself: whoever reads it waits until it is let go.
+pub(crate) struct Locked(pub(crate) LoopStore);
+
+impl Locked {
+    pub(crate) async fn new(db: &TestDb, table: &str) -> Self {
+        let store = LoopStore::builder(db.direct_url()).pool_size(1).connect().await.unwrap();
+        store.raw(&format!("BEGIN; LOCK TABLE {table}")).await.unwrap();
+        Self(store)
+    }
+
+    pub(crate) async fn let_go(self) {
+        self.0.raw("COMMIT").await.unwrap();
+    }
 }
 
 /// Everything that is stored, as text, table by table.
