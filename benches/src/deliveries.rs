@@ -37,7 +37,7 @@ impl Delivery {
         };
         let mut delivery = Self::new(bytes, event, Self::SECRET.as_bytes(), String::new());
         delivery.add("x-github-event", "issues");
-        delivery.add("x-hub-signature-256", &format!("sha256={}", hex::encode(delivery.hmac())));
+        delivery.add("x-hub-signature-256", &format!("sha256={}", faster_hex::hex_string(&delivery.hmac())));
         delivery
     }
 
@@ -52,7 +52,7 @@ impl Delivery {
         };
         let mut delivery = Self::new(bytes, event, Self::SECRET.as_bytes(), String::new());
         delivery.add("sentry-hook-resource", "issue");
-        delivery.add("sentry-hook-signature", &hex::encode(delivery.hmac()));
+        delivery.add("sentry-hook-signature", &faster_hex::hex_string(&delivery.hmac()));
         delivery
     }
 

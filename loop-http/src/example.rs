@@ -11,7 +11,7 @@ const BODY: &str = r#"{"action":"opened","issue":{"number":1,"title":"The login 
 pub(crate) fn github_curl(secret: &str, address: SocketAddr) -> anyhow::Result<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(BODY.as_bytes());
-    let signature = hex::encode(mac.finalize().into_bytes());
+    let signature = faster_hex::hex_string(&mac.finalize().into_bytes());
     Ok(format!(
         "  curl http://{address}/webhooks/github \\
     -H 'Content-Type: application/json' \\

@@ -113,7 +113,7 @@ impl Route {
             headers.insert(name, HeaderValue::try_from(text.fill())?);
         }
         if let Some((name, mac)) = &self.sign {
-            let signature = hex::encode(mac.clone().chain_update(&body).finalize().into_bytes());
+            let signature = faster_hex::hex_string(&mac.clone().chain_update(&body).finalize().into_bytes());
             headers.insert(name, HeaderValue::try_from(signature)?);
         }
         let mut request = Request::new(Full::new(body));

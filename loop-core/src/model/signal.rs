@@ -104,7 +104,7 @@ impl fmt::Debug for DeliveryKey {
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
-    format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)))
+    format!("sha256:{}", faster_hex::hex_string(&sha2::Sha256::digest(bytes)))
 }
 
 /// What a signal is about, in its source's own words. Signals of one source, project and fingerprint gather in one issue for as long as that is

@@ -133,7 +133,7 @@ async fn run(admin: &str, statement: &str) -> Result<(), Failure> {
 fn unique_name() -> Result<String, Failure> {
     let mut random = [0; 8];
     getrandom::fill(&mut random)?;
-    Ok(format!("loop_test_{}", hex::encode(random)))
+    Ok(format!("loop_test_{}", faster_hex::hex_string(&random)))
 }
 
 /// The connection string with another database.

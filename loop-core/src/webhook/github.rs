@@ -1,13 +1,13 @@
 use std::iter;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::{
     VerifyError, hex_signature,
     secret::{Keys, Secrets},
 };
 
-const SIGNATURE: &str = "x-hub-signature-256";
+static SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 
 /// Verifies deliveries of GitHub's webhooks: `X-Hub-Signature-256` is `sha256=` and the HMAC-SHA256 of the raw body in hexadecimal.
 ///
@@ -33,7 +33,7 @@ impl GithubVerifier {
     /// [`VerifyError::MissingSignature`] without the header; [`VerifyError::InvalidSignature`] if there are two, if it is not of the form
     /// above in lower-case digits, or if no secret made it for this body.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
-        let signature = hex_signature(headers, SIGNATURE, b"sha256=")?;
+        let signature = hex_signature(headers, &SIGNATURE, b"sha256=")?;
         if self.keys.signed(&[body], &iter::once(signature)) { Ok(()) } else { Err(VerifyError::InvalidSignature) }
     }
 }

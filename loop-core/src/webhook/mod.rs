@@ -32,7 +32,8 @@ mod secret;
 mod sentry;
 mod standard;
 
-use http::{HeaderMap, HeaderValue, header::AsHeaderName};
+use faster_hex::{CheckCase, hex_decode_array_with_case};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName};
 
 pub use github::GithubVerifier;
 pub use intake::{Intake, IntakeError, github_signal, posthog_signal, sentry_signal};
@@ -85,11 +86,9 @@ fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&Header
 /// The 32 bytes that a header holds as `prefix` and 64 hexadecimal digits.
 ///
 /// Digits must be lower-case, as GitHub and Sentry send them: one signature has one spelling.
-fn hex_signature(headers: &HeaderMap, name: &str, prefix: &[u8]) -> Result<[u8; 32], VerifyError> {
+fn hex_signature(headers: &HeaderMap, name: &HeaderName, prefix: &[u8]) -> Result<[u8; 32], VerifyError> {
     let value = single(headers, name).map_err(|Duplicated| VerifyError::InvalidSignature)?;
     let value = value.ok_or(VerifyError::MissingSignature)?.as_bytes();
     let digits = value.strip_prefix(prefix).ok_or(VerifyError::InvalidSignature)?;
-    let mut signature = [0; 32];
-    hex::decode_to_slice(digits, &mut signature).map_err(|_| VerifyError::InvalidSignature)?;
-    if digits.iter().any(u8::is_ascii_uppercase) { Err(VerifyError::InvalidSignature) } else { Ok(signature) }
+    hex_decode_array_with_case(digits, CheckCase::Lower).map_err(|_| VerifyError::InvalidSignature)
 }

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::Timestamp;
 
-const SECRET: &str = "x-posthog-secret";
+static SECRET: HeaderName = HeaderName::from_static("x-posthog-secret");
 
 /// Verifies deliveries of PostHog's webhooks: by signature where the destination has a signing secret, else by a shared secret.
 ///
@@ -77,9 +77,9 @@ impl PosthogVerifier {
     /// the header is given twice or the secret is not a shared one of this verifier's.
     pub fn verify_at(&self, headers: &HeaderMap, query_secret: Option<&str>, body: &[u8], now: Timestamp) -> Result<(), VerifyError> {
         if let Some(family) = standard::family(headers) {
-            return self.signing.verify_family(headers, family, body, now);
+            return self.signing.verify_family(family, body, now);
         }
-        let header = single(headers, SECRET).map_err(|Duplicated| VerifyError::InvalidSecret)?;
+        let header = single(headers, &SECRET).map_err(|Duplicated| VerifyError::InvalidSecret)?;
         let given = header.map_or(query_secret.map(str::as_bytes), |value| Some(value.as_bytes()));
         let given = Sha256::digest(given.ok_or(VerifyError::MissingSecret)?);
         let mut found = Choice::from(0);

@@ -1,6 +1,6 @@
 use std::iter;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::{
     Duplicated, VerifyError, hex_signature,
@@ -8,8 +8,8 @@ use super::{
     single,
 };
 
-const HOOK_SIGNATURE: &str = "sentry-hook-signature";
-const APP_SIGNATURE: &str = "sentry-app-signature";
+static HOOK_SIGNATURE: HeaderName = HeaderName::from_static("sentry-hook-signature");
+static APP_SIGNATURE: HeaderName = HeaderName::from_static("sentry-app-signature");
 
 /// Verifies what Sentry's integration platform sends: the HMAC-SHA256 of the raw body under the integration's client secret, in
 /// hexadecimal.
@@ -36,7 +36,7 @@ impl SentryVerifier {
     /// [`VerifyError::MissingSignature`] without that header; [`VerifyError::InvalidSignature`] if it is given twice, is not 64 lower-case
     /// hexadecimal digits, disagrees with the other header, or if no secret made it for this body.
     pub fn verify_hook(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
-        self.verify(headers, HOOK_SIGNATURE, APP_SIGNATURE, body)
+        self.verify(headers, &HOOK_SIGNATURE, &APP_SIGNATURE, body)
     }
 
     /// Checks a request of a UI component, such as an alert action or an issue link, signed in `Sentry-App-Signature`.
@@ -48,10 +48,10 @@ impl SentryVerifier {
     ///
     /// As [`verify_hook`](Self::verify_hook), with the headers' roles exchanged.
     pub fn verify_component(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
-        self.verify(headers, APP_SIGNATURE, HOOK_SIGNATURE, body)
+        self.verify(headers, &APP_SIGNATURE, &HOOK_SIGNATURE, body)
     }
 
-    fn verify(&self, headers: &HeaderMap, name: &str, other: &str, body: &[u8]) -> Result<(), VerifyError> {
+    fn verify(&self, headers: &HeaderMap, name: &HeaderName, other: &HeaderName, body: &[u8]) -> Result<(), VerifyError> {
         let signature = hex_signature(headers, name, b"")?;
         let agreed = match single(headers, other) {
             Ok(None) => true,

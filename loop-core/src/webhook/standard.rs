@@ -89,22 +89,16 @@ impl StandardWebhooks {
     /// the id is not plain ASCII or holds a dot, the timestamp is not just digits, or no key made one of the signatures;
     /// [`VerifyError::TimestampOutOfTolerance`] if all is right but the time.
     pub fn verify_at(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), VerifyError> {
-        self.verify_family(headers, family(headers).ok_or(VerifyError::MissingSignature)?, body, now)
+        self.verify_family(family(headers).ok_or(VerifyError::MissingSignature)?, body, now)
     }
 
-    /// As [`verify_at`](Self::verify_at), for headers of one family.
-    pub(super) fn verify_family(
-        &self,
-        headers: &HeaderMap,
-        family: &[HeaderName; 3],
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<(), VerifyError> {
-        let value = |name| match single(headers, name) {
+    /// As [`verify_at`](Self::verify_at), for what the headers of one family hold.
+    pub(super) fn verify_family(&self, family: Family<'_>, body: &[u8], now: Timestamp) -> Result<(), VerifyError> {
+        let value = |value: Result<Option<_>, Duplicated>| match value {
             Ok(value) => value.ok_or(VerifyError::MissingSignature),
             Err(Duplicated) => Err(VerifyError::InvalidSignature),
         };
-        let [id, timestamp, signatures] = family.each_ref().map(value);
+        let [id, timestamp, signatures] = family.map(value);
         let (id, timestamp, signatures) = (plain_id(id?)?, timestamp?.as_bytes(), signatures?.as_bytes());
 
         let signatures = signatures.split(|byte| *byte == b' ').filter_map(decode_signature);
@@ -117,15 +111,21 @@ impl StandardWebhooks {
     }
 }
 
-/// The names of the family of signing headers that a request carries, if it carries any of them.
-pub(super) fn family(headers: &HeaderMap) -> Option<&'static [HeaderName; 3]> {
-    FAMILIES.iter().find(|names| names.iter().any(|name| headers.contains_key(name)))
+/// What each of the signing headers of a family holds.
+pub(super) type Family<'a> = [Result<Option<&'a HeaderValue>, Duplicated>; 3];
+
+/// The family of signing headers that a request carries any of.
+pub(super) fn family(headers: &HeaderMap) -> Option<Family<'_>> {
+    FAMILIES
+        .iter()
+        .map(|names| names.each_ref().map(|name| single(headers, name)))
+        .find(|family| !matches!(family, [Ok(None), Ok(None), Ok(None)]))
 }
 
 /// The id of a delivery, which stays the same when the sender tries again.
 pub(super) fn delivery_id(headers: &HeaderMap) -> Option<&str> {
     let [id, ..] = family(headers)?;
-    plain_id(single(headers, id).ok()??).ok()
+    plain_id(id.ok()??).ok()
 }
 
 /// A dot in the id would let one signature stand for another split of id, timestamp and body.

@@ -106,7 +106,7 @@ impl Writer {
             .header("content-type", "application/json")
             .header("x-github-event", "issues")
             .header("x-github-delivery", format!("delivery-{number}"))
-            .header("x-hub-signature-256", format!("sha256={}", hex::encode(mac.finalize().into_bytes())))
+            .header("x-hub-signature-256", format!("sha256={}", faster_hex::hex_string(&mac.finalize().into_bytes())))
             .body(body)
     }
 }

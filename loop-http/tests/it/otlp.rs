@@ -90,9 +90,9 @@ fn spans(body: &[u8]) -> Vec<Span> {
         (all(pair, 1).next().map(text).unwrap_or_default(), value.unwrap_or_default())
     };
     let span = |message: &[u8]| Span {
-        trace: all(message, 1).next().map(hex::encode).unwrap_or_default(),
-        id: all(message, 2).next().map(hex::encode).unwrap_or_default(),
-        parent: all(message, 4).next().map(hex::encode).unwrap_or_default(),
+        trace: all(message, 1).next().map(faster_hex::hex_string).unwrap_or_default(),
+        id: all(message, 2).next().map(faster_hex::hex_string).unwrap_or_default(),
+        parent: all(message, 4).next().map(faster_hex::hex_string).unwrap_or_default(),
         name: all(message, 5).next().map(text).unwrap_or_default(),
         attributes: all(message, 9).map(attribute).collect(),
     };

@@ -78,7 +78,7 @@ impl Request {
         Self::new("POST", "/webhooks/github")
             .with("X-GitHub-Event", "issues")
             .with("X-GitHub-Delivery", delivery)
-            .with("X-Hub-Signature-256", &format!("sha256={}", hex::encode(mac.finalize().into_bytes())))
+            .with("X-Hub-Signature-256", &format!("sha256={}", faster_hex::hex_string(&mac.finalize().into_bytes())))
             .body(content_type, body)
     }
 

@@ -32,7 +32,7 @@ fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
 }
 
 fn hex_hmac(secret: &str, body: &[u8]) -> String {
-    hex::encode(hmac(secret.as_bytes(), body))
+    faster_hex::hex_string(&hmac(secret.as_bytes(), body))
 }
 
 /// An entry of a Standard Webhooks signature under a key spelled `whsec_…`.
