@@ -83,12 +83,15 @@ fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&Header
     }
 }
 
+/// A value that has to be there.
+fn needed(value: Result<Option<&HeaderValue>, Duplicated>) -> Result<&HeaderValue, VerifyError> {
+    value.map_err(|Duplicated| VerifyError::InvalidSignature)?.ok_or(VerifyError::MissingSignature)
+}
+
 /// The 32 bytes that a header holds as `prefix` and 64 hexadecimal digits.
 ///
 /// Digits must be lower-case, as GitHub and Sentry send them: one signature has one spelling.
 fn hex_signature(headers: &HeaderMap, name: &HeaderName, prefix: &[u8]) -> Result<[u8; 32], VerifyError> {
-    let value = single(headers, name).map_err(|Duplicated| VerifyError::InvalidSignature)?;
-    let value = value.ok_or(VerifyError::MissingSignature)?.as_bytes();
-    let digits = value.strip_prefix(prefix).ok_or(VerifyError::InvalidSignature)?;
+    let digits = needed(single(headers, name))?.as_bytes().strip_prefix(prefix).ok_or(VerifyError::InvalidSignature)?;
     hex_decode_array_with_case(digits, CheckCase::Lower).map_err(|_| VerifyError::InvalidSignature)
 }

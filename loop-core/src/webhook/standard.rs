@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::{
-    Duplicated, VerifyError,
+    Duplicated, VerifyError, needed,
     secret::{Keys, SecretError, Secrets},
     single,
 };
@@ -94,11 +94,7 @@ impl StandardWebhooks {
 
     /// As [`verify_at`](Self::verify_at), for what the headers of one family hold.
     pub(super) fn verify_family(&self, family: Family<'_>, body: &[u8], now: Timestamp) -> Result<(), VerifyError> {
-        let value = |value: Result<Option<_>, Duplicated>| match value {
-            Ok(value) => value.ok_or(VerifyError::MissingSignature),
-            Err(Duplicated) => Err(VerifyError::InvalidSignature),
-        };
-        let [id, timestamp, signatures] = family.map(value);
+        let [id, timestamp, signatures] = family.map(needed);
         let (id, timestamp, signatures) = (plain_id(id?)?, timestamp?.as_bytes(), signatures?.as_bytes());
 
         let signatures = signatures.split(|byte| *byte == b' ').filter_map(decode_signature);

@@ -48,6 +48,21 @@ fn every_changed_bit_is_noticed() {
 }
 
 #[test]
+fn every_digit_is_itself_and_nothing_else() {
+    for (place, digit) in HELLO.bytes().enumerate() {
+        let values = (b' '..=u8::MAX).filter(|byte| *byte != 0x7f).chain([b'\t']);
+        let right: Vec<u8> = values
+            .filter(|byte| {
+                let mut signature = format!("sha256={HELLO}").into_bytes();
+                signature["sha256=".len() + place] = *byte;
+                verify(signature, b"Hello, World!").is_ok()
+            })
+            .collect();
+        assert_eq!(right, [digit], "place {place}");
+    }
+}
+
+#[test]
 fn only_one_spelling_is_a_signature() {
     let wrong: Vec<Vec<u8>> = vec![
         b"".to_vec(),

@@ -81,6 +81,9 @@ fn a_shared_secret_does_not_make_up_for_a_signature() {
     for name in ["webhook-id", "webhook-timestamp", "webhook-signature", "svix-id"] {
         let partly = headers([(name, "1"), ("x-posthog-secret", SHARED)]);
         assert_eq!(verifier.verify_at(&partly, Some(SHARED), BODY, now()), Err(VerifyError::MissingSignature), "{name}");
+        let twice = headers([(name, "1"), (name, "1"), ("x-posthog-secret", SHARED)]);
+        let expected = if name.ends_with("id") { VerifyError::InvalidSignature } else { VerifyError::MissingSignature };
+        assert_eq!(verifier.verify_at(&twice, Some(SHARED), BODY, now()), Err(expected), "{name} twice");
     }
     // Without a key nothing signed can be verified, so a signature is refused rather than overlooked.
     let unsigned = PosthogVerifier::new(secrets([SHARED])).expect("a secret");

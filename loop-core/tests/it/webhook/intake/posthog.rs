@@ -146,6 +146,7 @@ fn a_delivery_is_known_by_the_id_it_is_signed_with() {
     assert_eq!(key(&[("svix-id", "msg_2")]), Some(DeliveryKey::named("msg_2")));
     assert_eq!(key(&[]), Some(DeliveryKey::named("0190-a")));
     assert_eq!(key(&[("webhook-id", "")]), Some(DeliveryKey::named("0190-a")));
+    assert_eq!(key(&[("webhook-id", "msg_1"), ("webhook-id", "msg_1"), ("svix-id", "msg_2")]), Some(DeliveryKey::named("0190-a")));
     assert_eq!(of(r#"{"event":{"uuid":""}}"#).delivery, Some(DeliveryKey::of_body(br#"{"event":{"uuid":""}}"#)));
 }
 
