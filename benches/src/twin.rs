@@ -195,16 +195,16 @@ impl DetailRows {
     pub fn read(rows: &[Row]) -> Self {
         let mut all = Self::default();
         for row in rows {
-            let issue = || IssueRow::read(row, 8);
-            match row.get::<_, i32>(0) {
+            let issue = || IssueRow::read(row, 9);
+            match row.get::<_, i32>(1) {
                 0 => {
                     all.issue = Some(issue());
-                    all.project = row.get::<_, Option<&str>>(32).map(|_| ProjectRow::read(row, 32));
+                    all.project = row.get::<_, Option<&str>>(33).map(|_| ProjectRow::read(row, 33));
                 }
                 1 => all.parent = Some(issue()),
                 2 => all.children.push(issue()),
-                3 => all.relations.push((RelationRow::read(row, 1), issue())),
-                _ => all.labels.push(LabelRow::read(row, 42)),
+                3 => all.relations.push((RelationRow::read(row, 2), issue())),
+                _ => all.labels.push(LabelRow::read(row, 43)),
             }
         }
         all

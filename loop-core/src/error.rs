@@ -1,12 +1,34 @@
 //! The one error of the store, and the one table from PostgreSQL's errors to it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use deadpool::managed::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// The cause of an [`Error`], for logs.
-pub type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+/// The cause of an [`Error`], for logs. Clones of the error share it.
+#[derive(Clone)]
+pub struct Source(Arc<dyn std::error::Error + Send + Sync + 'static>);
+
+impl Source {
+    pub(crate) fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(cause.into().into())
+    }
+}
+
+// It is no error itself, so that the cause of an error is what can be downcast.
+impl Deref for Source {
+    type Target = dyn std::error::Error + Send + Sync + 'static;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// What kind of row an error speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +80,7 @@ impl fmt::Display for Entity {
 ///
 /// `Display` speaks of its own level only; what caused it is in [`source`](std::error::Error::source).
 /// The enum is exhaustive on purpose while the crate is 0.x: a new variant must be handled where errors become answers.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No living row of that id is within the store's scope.
     #[error("{entity} not found")]
@@ -192,15 +214,19 @@ impl Error {
         Self::Configuration { setting, reason: reason.to_string() }
     }
 
-    pub(crate) fn unavailable(source: impl Into<Source>) -> Self {
-        Self::Unavailable { source: source.into() }
+    pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable { source: Source::new(source) }
+    }
+
+    pub(crate) fn database(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Database { source: Source::new(source) }
     }
 
     /// Maps what the driver reports while a statement about `entity` runs.
     pub(crate) fn from_driver(entity: Entity, error: tokio_postgres::Error) -> Self {
         let unavailable = is_unavailable(&error);
         let Some(db) = error.as_db_error() else {
-            return if unavailable { Self::unavailable(error) } else { Self::Database { source: error.into() } };
+            return if unavailable { Self::unavailable(error) } else { Self::database(error) };
         };
         if unavailable {
             return Self::unavailable(Refused::of(db));
@@ -216,7 +242,7 @@ impl Error {
                 "is switched on in the database and not in this store: `StoreBuilder::row_security`, LOOP_ROW_SECURITY=true, or \
                  row_security=true in the connection string",
             ),
-            Class::Other => Self::Database { source: Refused::of(db).into() },
+            Class::Other => Self::database(Refused::of(db)),
         }
     }
 }
@@ -333,3 +359,21 @@ impl fmt::Display for Chain<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("no answer from the database within {0:?}")]
 pub(crate) struct TimedOut(pub(crate) Duration);
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error as _, io};
+
+    use super::*;
+
+    #[test]
+    fn clones_have_the_same_cause_and_it_is_what_it_was() {
+        let error = Error::unavailable(io::Error::from(io::ErrorKind::ConnectionReset));
+        for error in [error.clone(), error] {
+            let cause = error.source().and_then(<dyn std::error::Error>::downcast_ref::<io::Error>).map(io::Error::kind);
+            assert_eq!(cause, Some(io::ErrorKind::ConnectionReset));
+        }
+        let error = Error::unavailable(TimedOut(Duration::from_secs(1)));
+        assert!(error.is_timeout() && error.clone().is_timeout());
+    }
+}

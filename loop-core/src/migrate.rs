@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use crate::{
     Entity, Error, LoopStore,
-    error::is_unavailable,
+    error::{Source, is_unavailable},
     store::sql::{Columns, Statement},
 };
 
@@ -156,13 +156,13 @@ async fn missing(transaction: &tokio_postgres::Transaction<'_>, schema: &str) ->
 }
 
 fn failed(error: tokio_postgres::Error) -> Error {
-    if is_unavailable(&error) { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
+    if is_unavailable(&error) { Error::unavailable(error) } else { Error::Migration { source: Source::new(error) } }
 }
 
 /// What the runner reports, of which the driver's error is a part.
 fn failed_run(error: refinery_core::Error) -> Error {
     let driver = std::error::Error::source(&error).and_then(<dyn std::error::Error>::downcast_ref);
-    if driver.is_some_and(is_unavailable) { Error::unavailable(error) } else { Error::Migration { source: error.into() } }
+    if driver.is_some_and(is_unavailable) { Error::unavailable(error) } else { Error::Migration { source: Source::new(error) } }
 }
 
 /// A transaction as refinery's runner sees a connection: it would open one of its own for each migration, and take no lock.

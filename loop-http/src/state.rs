@@ -36,7 +36,7 @@ struct Shared {
     status: Mutex<Option<WeakShared<Status>>>,
 }
 
-type Status = BoxFuture<'static, Result<MigrationStatus, Arc<Error>>>;
+type Status = BoxFuture<'static, Result<MigrationStatus, Error>>;
 
 /// How much memory the bodies of webhooks take together, in KiB, beyond what of each takes none: anybody may send one, and it is read whole
 /// before it can be verified.
@@ -142,10 +142,10 @@ impl AppState {
     }
 
     /// Whether the database answers, and is migrated.
-    pub(crate) async fn migration_status(&self) -> Result<MigrationStatus, Arc<Error>> {
+    pub(crate) async fn migration_status(&self) -> Result<MigrationStatus, Error> {
         let look = || {
             let store = self.0.store.clone();
-            async move { store.migration_status().await.map_err(Arc::new) }.boxed().shared()
+            async move { store.migration_status().await }.boxed().shared()
         };
         let shared = {
             let mut under_way = self.0.status.lock().unwrap_or_else(PoisonError::into_inner);

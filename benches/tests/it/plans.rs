@@ -9,9 +9,10 @@
 use std::collections::BTreeSet;
 
 use benches::{Place, Server, asked_rows};
+use futures_util::future::try_join_all;
 use loop_core::{
     Cursor, Error, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, IssueStatus, IssueType, NewComment, NewIssue, NewSignal,
-    PageRequest, PlaintextKey, Severity, SignalFilter,
+    PageRequest, PlaintextKey, Severity, SignalFilter, SignalId,
 };
 use serde_json::Value;
 
@@ -93,6 +94,13 @@ async fn nothing_reads_or_sorts_a_large_table() {
     store.raw(&filling).await.unwrap();
     store.raw("VACUUM ANALYZE issues, issue_labels, labels").await.unwrap();
     let (without, tiny): (loop_core::ProjectId, loop_core::ProjectId) = (without.parse().unwrap(), tiny.parse().unwrap());
+    // For all but the first two there is one statement.
+    let (mut several, mut reported): (Vec<IssueId>, Vec<SignalId>) = (Vec::new(), Vec::new());
+    // Every fifth issue has a signal.
+    for number in (5001..5051).step_by(5) {
+        several.push(id('i', number).await.parse().unwrap());
+        reported.push(id('s', number).await.parse().unwrap());
+    }
     let key = PlaintextKey::parse(&format!("loop_{}", "A".repeat(43))).unwrap();
     let (issues, signals) = (store.issues(), store.signals());
     let (first, every) = (PageRequest::first(), IssueFilter::default);
@@ -125,6 +133,9 @@ async fn nothing_reads_or_sorts_a_large_table() {
         issues.find_by_number(number);
         issues.detail(&parent);
         issues.detail(&child);
+        try_join_all(several.iter().map(|id| issues.get(id)));
+        try_join_all(several.iter().map(|id| issues.detail(id)));
+        try_join_all(reported.iter().map(|id| signals.get(id)));
         issues.list(&every().with_project(project.clone()), &first);
         issues.list(&every().with_status([IssueStatus::Open]), &first);
         issues.list(&every().with_status([IssueStatus::InProgress]), &first);

@@ -4,9 +4,8 @@ use subtle::ConstantTimeEq as _;
 use tokio_postgres::Row;
 
 use super::{
-    Inner,
     executor::{Executor, On},
-    sql::{self, Columns, Composed, NEWEST, Statement, Within, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Within, by_id, params},
 };
 use crate::{ApiKey, ApiKeyId, Entity, Error, IssuedKey, NewApiKey, Page, PageRequest, PlaintextKey};
 
@@ -19,11 +18,14 @@ macro_rules! key_columns {
 /// The living key with the id `$2` within the scope.
 macro_rules! key_row {
     () => {
-        "t.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
+        key_row!("$2")
+    };
+    ($id:literal) => {
+        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
     };
 }
 
-const GET: Statement = key(concat!("-- api_keys.get\nSELECT ", key_columns!(), " FROM api_keys AS t WHERE ", key_row!()));
+const GET: Keyed = by_id!(Entity::ApiKey, "api_keys.get", key_columns!(), "api_keys AS t", key_row);
 
 const CREATE: Statement = key(concat!(
     "-- api_keys.create
@@ -86,7 +88,7 @@ const LONGEST_GRACE: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, AUTHENTICATE, TOUCH, ROTATE, REVOKE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, CREATE, AUTHENTICATE, TOUCH, ROTATE, REVOKE, LIST, COUNT];
 
 const fn key(sql: &'static str) -> Statement {
     Statement::new(Entity::ApiKey, sql)
@@ -124,8 +126,7 @@ impl ApiKeys<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &ApiKeyId) -> Result<ApiKey, Error> {
-        let row = self.on.get(GET, params![id]).await?;
-        read_row(&row.ok_or_else(|| Error::not_found(Entity::ApiKey, id))?)
+        self.on.get(GET, id.as_str(), read_row).await
     }
 
     /// The keys, the newest first.
@@ -155,7 +156,7 @@ impl ApiKeys<'_> {
     /// key as used, once a minute.
     pub async fn authenticate(&self, plaintext: &PlaintextKey) -> Result<Option<ApiKey>, Error> {
         let hash = plaintext.hash();
-        let Some(row) = self.on.get(AUTHENTICATE, params![hash.as_slice()]).await? else { return Ok(None) };
+        let Some(row) = self.on.opt(AUTHENTICATE, params![hash.as_slice()]).await? else { return Ok(None) };
         let mut columns = Columns::of(&row, "api_keys");
         let key = read(&mut columns)?;
         let stored: &[u8] = columns.next()?;
@@ -176,9 +177,10 @@ impl ApiKeys<'_> {
     /// it, that revokes or rotates keys or deletes a project has answered, what is known is believed no more. In a transaction, and by a store
     /// that is bound to a project, the database is always asked.
     pub async fn authenticate_cached(&self, plaintext: &PlaintextKey) -> Result<Option<Arc<ApiKey>>, Error> {
-        let (On::Pool(Inner { keys, .. }), None) = (self.on.on, self.on.scope) else {
+        let (On::Pool(store), None) = (self.on.on, self.on.scope) else {
             return Ok(self.authenticate(plaintext).await?.map(Arc::new));
         };
+        let keys = &store.inner.keys;
         let hash = plaintext.hash();
         if let Some(key) = keys.get(&hash) {
             return Ok(Some(key));

@@ -14,8 +14,8 @@ use super::{
     connector::{Connector, INTERVAL_STYLE, Session},
     key_cache::KeyCache,
     limit,
+    loader::Loader,
     pool::{Manager, Pool},
-    pooled::Lanes,
     tls::Tls,
 };
 use crate::{Actor, Error};
@@ -328,7 +328,7 @@ impl Settings {
             .map_err(|error| Error::configuration("pool", error))?;
         Ok(Arc::new(Inner {
             pool,
-            lanes: Lanes::default(),
+            loader: Loader::default(),
             mode: self.mode,
             statement_timeout: builder.statement_timeout,
             schema: self.schema,

@@ -86,7 +86,7 @@ impl Prepared {
         if text.is_fixed { names.fixed.get(&place(text))?.clone() } else { names.composed.get(text.sql).cloned() }
     }
 
-    /// Whether the caller is to prepare a statement that has no name. Of those who share the connection, one is.
+    /// Whether the caller is to prepare a statement that has no name. Of statements that travel together, one is.
     pub(crate) fn begin(&self, text: Text<'_>) -> bool {
         let mut names = self.names();
         if !text.is_fixed {

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use super::{
     executor::Executor,
     issues,
-    sql::{self, Columns, Composed, NEWEST, Order, Statement, Target, Update, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Order, Statement, Target, Update, by_id, params},
 };
 use crate::{Comment, CommentId, CommentPatch, CommentThread, Entity, Error, IssueId, NewComment, Page, PageRequest};
 
@@ -20,8 +20,15 @@ macro_rules! comment_columns {
 /// The living comment with the id `$2`, on a living issue within the scope.
 macro_rules! comment_row {
     () => {
-        "t.id = $2 AND t.deleted_at IS NULL AND EXISTS (SELECT FROM issues AS i WHERE i.id = t.issue_id AND i.deleted_at IS NULL \
-         AND ($1::text IS NULL OR i.project_id = $1))"
+        comment_row!("$2")
+    };
+    ($id:literal) => {
+        concat!(
+            "t.id = ",
+            $id,
+            " AND t.deleted_at IS NULL AND EXISTS (SELECT FROM issues AS i WHERE i.id = t.issue_id AND i.deleted_at IS NULL \
+             AND ($1::text IS NULL OR i.project_id = $1))"
+        )
     };
 }
 
@@ -34,7 +41,7 @@ macro_rules! threads {
     };
 }
 
-const GET: Statement = comment(concat!("-- comments.get\nSELECT ", comment_columns!(), " FROM comments AS t WHERE ", comment_row!()));
+const GET: Keyed = by_id!(Entity::Comment, "comments.get", comment_columns!(), "comments AS t", comment_row);
 
 const CREATE: Statement = comment(concat!(
     "-- comments.create
@@ -79,7 +86,7 @@ const OLDEST: Order =
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, THREADS, COUNT, REPLIES];
+pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, CREATE, THREADS, COUNT, REPLIES];
 
 const fn comment(sql: &'static str) -> Statement {
     Statement::new(Entity::Comment, sql)
@@ -116,8 +123,7 @@ impl Comments<'_> {
     ///
     /// [`Error::NotFound`] when there is none, or its issue is deleted.
     pub async fn get(&self, id: &CommentId) -> Result<Comment, Error> {
-        let row = self.on.get(GET, params![id]).await?;
-        read_row(&row.ok_or_else(|| Error::not_found(Entity::Comment, id))?)
+        self.on.get(GET, id.as_str(), read_row).await
     }
 
     /// The threads of comments on an issue, the oldest first: a page holds that many first comments, each with all replies. A deleted

@@ -140,7 +140,6 @@ impl Connector {
 
     /// Closes a connection, and has the server stop what it is doing for it. It is asked twice: at its first use, a statement stands behind
     /// the one that prepares it, and both wait for the same locks. What ends the first, this or the server's own limit, lets the second begin.
-    /// Where readers shared the connection more may stand there: the server finds nobody to answer, and leaves them.
     pub(crate) async fn cancel(&self, client: Client) {
         // A pooler closes its own connection to the server, where the statement's own limit ends what is still under way. It is not asked to
         // stop it: PgBouncer (up to 1.24 at least, its issue 801) may end itself over one who asks and does not wait, as the driver does.

@@ -1,24 +1,18 @@
 //! The only place that runs SQL: statement caching, timeouts, the scope, errors.
 
-use std::{
-    borrow::Cow,
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{borrow::Cow, future::poll_fn, pin::pin, sync::atomic::Ordering, time::Duration};
 
 use futures_util::{TryStreamExt as _, join};
 use postgres_types::{ToSql, Type};
 use tokio_postgres::{Row, error::SqlState};
 
 use super::{
-    Inner, Observer, StatementEnd, StatementMode, Tx,
+    Inner, LoopStore, Observer, StatementEnd, StatementMode, Tx,
     client::{Prepared, Text},
     limit::limited,
     observer::Watched,
     pooled::{Pooled, Unfinished},
-    sql::{Bound, Composed, ScopeParam, Statement, Value},
+    sql::{Bound, Composed, Keyed, ScopeParam, Statement, Value, params},
 };
 use crate::{Entity, Error, ProjectId, error::TimedOut};
 
@@ -34,10 +28,10 @@ pub(crate) struct Executor<'a> {
     pub(crate) observer: Option<&'a dyn Observer>,
 }
 
-/// A pool, or one transaction.
+/// A store's pool, or one transaction.
 #[derive(Clone, Copy)]
 pub(crate) enum On<'a> {
-    Pool(&'a Inner),
+    Pool(&'a LoopStore),
     Tx(&'a Tx<'a>),
 }
 
@@ -50,7 +44,7 @@ impl<'a> Executor<'a> {
     /// The sources whose signals each open an issue of their own.
     pub(crate) fn ungrouped_sources(&self) -> &'a [String] {
         match self.on {
-            On::Pool(inner) => &inner.ungrouped_sources,
+            On::Pool(store) => &store.inner.ungrouped_sources,
             On::Tx(tx) => &tx.inner.ungrouped_sources,
         }
     }
@@ -58,7 +52,7 @@ impl<'a> Executor<'a> {
     /// Notes that API keys open something else than before.
     pub(crate) fn keys_changed(&self) {
         match self.on {
-            On::Pool(inner) => inner.keys.forget(),
+            On::Pool(store) => store.inner.keys.forget(),
             On::Tx(tx) => tx.keys_changed.store(true, Ordering::Relaxed),
         }
     }
@@ -66,27 +60,35 @@ impl<'a> Executor<'a> {
     /// A connection for several statements: those polled together travel together, in one round trip.
     pub(crate) async fn connection(&self) -> Result<Connection<'a>, Error> {
         let place = match self.on {
-            On::Pool(inner) => Place::Pooled(inner, Arc::new(Pooled::take(inner, self.observer).await?)),
+            On::Pool(store) => Place::Pooled(&store.inner, store.take_connection().await?),
             On::Tx(tx) => Place::Tx(tx),
         };
-        Ok(self.at(place))
+        Ok(Connection { place, scope: self.scope, observer: self.observer })
     }
 
-    fn at(&self, place: Place<'a>) -> Connection<'a> {
-        Connection { place, scope: self.scope, observer: self.observer }
+    /// Reads the row with this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub(crate) async fn get<T>(&self, statement: Keyed, id: &str, read: impl FnOnce(&Row) -> Result<T, Error>) -> Result<T, Error> {
+        let not_found = || Error::not_found(statement.one.entity, id);
+        self.load(statement, id, |rows| read(rows.first().ok_or_else(not_found)?)).await
     }
 
-    /// The row with a key, if there is one. Others may read on the same connection at this moment, so it is for what is quick.
-    pub(crate) async fn get(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Option<Row>, Error> {
-        let On::Pool(inner) = self.on else { return self.opt(statement, params).await };
-        // What is a transaction of its own is several messages, and another's must not come between them.
-        if inner.begin.is_some() {
-            return self.opt(statement, params).await;
-        }
-        let connection = self.at(Place::Pooled(inner, Pooled::share(inner, self.observer).await?));
-        let row = connection.opt(statement, params).await;
-        connection.answered();
-        row
+    /// Reads the rows with a key. What several ask for at the same moment is one statement.
+    pub(crate) async fn load<T>(&self, statement: Keyed, key: &str, read: impl FnOnce(&[Row]) -> Result<T, Error>) -> Result<T, Error> {
+        let turn = match self.on {
+            On::Tx(_) => None,
+            On::Pool(store) => match store.inner.loader.turn() {
+                // On the heap: it is rare where there is no hurry.
+                None => return read(Box::pin(store.load_together(statement, key)).await?.of(key)),
+                turn => turn,
+            },
+        };
+        let rows = self.rows(statement.one, params![key]).await?;
+        drop(turn);
+        read(&rows)
     }
 
     /// Every row the statement answers.
@@ -113,7 +115,7 @@ impl<'a> Executor<'a> {
 
 /// That a statement that always answers a row did.
 fn one(entity: Entity, row: Option<Row>) -> Result<Row, Error> {
-    row.ok_or_else(|| Error::Database { source: format!("a statement about a {entity} answered no row").into() })
+    row.ok_or_else(|| Error::database(format!("a statement about a {entity} answered no row")))
 }
 
 /// A connection within a scope.
@@ -124,7 +126,7 @@ pub(crate) struct Connection<'a> {
 }
 
 enum Place<'a> {
-    Pooled(&'a Inner, Arc<Pooled>),
+    Pooled(&'a Inner, Pooled),
     Tx(&'a Tx<'a>),
 }
 
@@ -164,13 +166,6 @@ impl Connection<'_> {
         let answer = answer.map_err(|cause| inner.explain(entity, cause)).inspect_err(|error| self.note(error));
         watched.end(answer.as_ref().map_or_else(StatementEnd::Failed, |rows| StatementEnd::Rows(rows.len())));
         answer
-    }
-
-    /// Tells others who share it that there was an answer.
-    fn answered(&self) {
-        if let Place::Pooled(_, pooled) = &self.place {
-            pooled.answered();
-        }
     }
 
     /// Keeps a connection from being handed on that is broken, or still at work on what nobody waits for any more; and a transaction from

@@ -2,7 +2,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, NEWEST, Statement, Target, Update, Within, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Target, Update, Within, by_id, params},
 };
 use crate::{Entity, Error, Goal, GoalFilter, GoalId, GoalPatch, NewGoal, Page, PageRequest};
 
@@ -16,11 +16,14 @@ macro_rules! goal_columns {
 /// The living goal with the id `$2` within the scope.
 macro_rules! goal_row {
     () => {
-        "t.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
+        goal_row!("$2")
+    };
+    ($id:literal) => {
+        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
     };
 }
 
-const GET: Statement = goal(concat!("-- goals.get\nSELECT ", goal_columns!(), " FROM goals AS t WHERE ", goal_row!()));
+const GET: Keyed = by_id!(Entity::Goal, "goals.get", goal_columns!(), "goals AS t", goal_row);
 
 /// The goal a project pursues.
 pub(crate) const OF_PROJECT: Statement = goal(concat!(
@@ -60,7 +63,7 @@ const COUNT: Statement = goal("-- goals.count\nSELECT count(*) FROM goals AS t W
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, OF_PROJECT, CREATE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, OF_PROJECT, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.project_id = $1");
 
@@ -109,8 +112,7 @@ impl Goals<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &GoalId) -> Result<Goal, Error> {
-        let row = self.on.get(GET, params![id]).await?;
-        read_row(&row.ok_or_else(|| Error::not_found(Entity::Goal, id))?)
+        self.on.get(GET, id.as_str(), read_row).await
     }
 
     /// The goals that match the filter, the newest first.

@@ -2,7 +2,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, NEWEST, Statement, Target, Update, Within, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Target, Update, Within, by_id, params},
 };
 use crate::{Entity, Error, IssueId, Label, LabelId, LabelName, LabelPatch, NewLabel, Page, PageRequest};
 
@@ -13,8 +13,14 @@ macro_rules! label_columns {
 }
 pub(crate) use label_columns;
 
-const GET: Statement =
-    label(concat!("-- labels.get\nSELECT ", label_columns!(), " FROM labels AS t WHERE t.id = $2 AND t.deleted_at IS NULL"));
+/// The living label with this id.
+macro_rules! label_row {
+    ($id:literal) => {
+        concat!("t.id = ", $id, " AND t.deleted_at IS NULL")
+    };
+}
+
+const GET: Keyed = by_id!(Entity::Label, "labels.get", label_columns!(), "labels AS t", label_row);
 
 const CREATE: Statement = label(concat!(
     "-- labels.create\nINSERT INTO labels AS t (id, name, color, name_key) VALUES ($2, $3, $4, $5) RETURNING ",
@@ -78,7 +84,7 @@ SELECT issue, label FROM checked",
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, CREATE, LIST, COUNT, OF_ISSUE, ATTACH, DETACH];
+pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, CREATE, LIST, COUNT, OF_ISSUE, ATTACH, DETACH];
 
 const fn label(sql: &'static str) -> Statement {
     Statement::new(Entity::Label, sql)
@@ -112,8 +118,7 @@ impl Labels<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &LabelId) -> Result<Label, Error> {
-        let row = self.on.get(GET, params![id]).await?;
-        read_row(&row.ok_or_else(|| Error::not_found(Entity::Label, id))?)
+        self.on.get(GET, id.as_str(), read_row).await
     }
 
     /// The labels, the newest first.

@@ -14,6 +14,7 @@ mod issues;
 mod key_cache;
 mod labels;
 mod limit;
+mod loader;
 mod moment;
 mod observer;
 mod pool;
@@ -48,8 +49,9 @@ pub use self::{
 use self::{
     executor::{Executor, On},
     key_cache::KeyCache,
+    loader::Loader,
     pool::Pool,
-    pooled::{Lanes, Pooled},
+    pooled::Pooled,
 };
 use crate::{Actor, Error, ProjectId};
 
@@ -58,8 +60,7 @@ use crate::{Actor, Error, ProjectId};
 /// A store may be bound to a project ([`within`](Self::within)). Then no handle sees or touches a row of another project, whatever it is
 /// asked: such a row does not exist for it.
 ///
-/// Callers who read single rows at the same moment share a connection, so a future that was polled has to be polled on or dropped: one that is
-/// left alone may keep others waiting.
+/// A future that was polled has to be polled on or dropped: one that is left alone may hold a connection.
 #[derive(Clone)]
 pub struct LoopStore {
     inner: Arc<Inner>,
@@ -72,7 +73,7 @@ pub struct LoopStore {
 /// What all clones of a store share.
 pub(crate) struct Inner {
     pool: Pool,
-    lanes: Lanes,
+    loader: Loader,
     mode: StatementMode,
     statement_timeout: Duration,
     schema: Option<String>,
@@ -189,7 +190,7 @@ impl LoopStore {
 
     pub(crate) fn executor(&self) -> Executor<'_> {
         let (scope, observer) = (self.scope(), self.observer());
-        Executor { on: On::Pool(&self.inner), scope, actor: &self.actor, expected: None, observer }
+        Executor { on: On::Pool(self), scope, actor: &self.actor, expected: None, observer }
     }
 
     pub(crate) fn observer(&self) -> Option<&dyn Observer> {

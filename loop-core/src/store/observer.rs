@@ -11,12 +11,13 @@ use crate::{Error, Ingested};
 /// It is called while a caller waits, so it must be quick, and must not wait for anything itself. Names of statements are few and fixed. None of
 /// this holds a value that was stored or asked for, except the errors, whose causes may.
 pub trait Observer: Send + Sync + 'static {
-    /// A statement ended, so long after it was sent: behind others, where readers share a connection. Its name is that of its first line, such as `issues.get`.
+    /// A statement ended, so long after it was sent. Its name is that of its first line, such as `issues.get`. What several callers ask for together is
+    /// told once, to the observer of whoever asked first.
     fn statement(&self, name: &'static str, took: Duration, end: StatementEnd<'_>) {
         let _ = (name, took, end);
     }
 
-    /// A caller waited so long for a connection of the pool, his own or one that readers share, and got one or not.
+    /// A caller, or several who ask together, waited so long for a connection of the pool, and got one or not.
     fn connection(&self, waited: Duration, got: Result<(), &Error>) {
         let _ = (waited, got);
     }

@@ -11,7 +11,7 @@ use std::{
 use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
 use tokio::time::timeout;
 
-use super::{client::Client, connector::Connector, moment::Moment, pooled::Opening};
+use super::{client::Client, connector::Connector, moment::Moment};
 use crate::Error;
 
 /// How long a connection may take to say that it still works.
@@ -107,7 +107,6 @@ impl managed::Manager for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<Box<Connection>, Error> {
-        Opening::begin();
         // On the heap: what connects is large, and the future of every call that may have to is as large as that.
         Ok(Box::new(Connection { client: Box::pin(self.connector.connect()).await?, used: Moment::now() }))
     }
@@ -125,7 +124,6 @@ impl managed::Manager for Manager {
         if silent().is_some_and(|since| connection.used.steady < since) {
             return Err(RecycleError::message("others of its age were silent"));
         }
-        Opening::begin();
         match Box::pin(timeout(ANSWER, connection.client.batch_execute(""))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(RecycleError::Backend(Error::unavailable(error))),

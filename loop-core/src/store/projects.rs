@@ -3,7 +3,7 @@ use tokio_postgres::Row;
 use super::{
     executor::Executor,
     goals,
-    sql::{self, Columns, Composed, NEWEST, Statement, Target, Update, Within, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Target, Update, Within, by_id, params},
 };
 use crate::{
     Entity, Error, IssueCounts, IssueStatus, NewProject, Page, PageRequest, Project, ProjectDetail, ProjectFilter, ProjectId, ProjectPatch,
@@ -19,11 +19,14 @@ pub(crate) use project_columns;
 /// The living project with the id `$2` within the scope, which then is that very project.
 macro_rules! project_row {
     () => {
-        "t.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.id = $1)"
+        project_row!("$2")
+    };
+    ($id:literal) => {
+        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.id = $1)")
     };
 }
 
-const GET: Statement = project(concat!("-- projects.get\nSELECT ", project_columns!(), " FROM projects AS t WHERE ", project_row!()));
+const GET: Keyed = by_id!(Entity::Project, "projects.get", project_columns!(), "projects AS t", project_row);
 
 const ISSUE_COUNTS: Statement = project(
     "-- projects.issue_counts
@@ -61,7 +64,7 @@ const COUNT: Statement = project("-- projects.count\nSELECT count(*) FROM projec
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, ISSUE_COUNTS, CREATE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, ISSUE_COUNTS, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.id = $1");
 
@@ -108,8 +111,7 @@ impl Projects<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &ProjectId) -> Result<Project, Error> {
-        let row = self.on.get(GET, params![id]).await?;
-        read_row(&row.ok_or_else(|| Error::not_found(Entity::Project, id))?)
+        self.on.get(GET, id.as_str(), read_row).await
     }
 
     /// The project with this id, its goal, and how many issues it has, in one round trip.
@@ -121,7 +123,7 @@ impl Projects<'_> {
         let by_id: &[_] = params![id];
         let connection = self.on.connection().await?;
         let (project, goal, counts) = futures_util::try_join!(
-            connection.opt(GET, by_id),
+            connection.opt(GET.one, by_id),
             connection.opt(goals::OF_PROJECT, by_id),
             connection.rows(ISSUE_COUNTS, by_id),
         )?;

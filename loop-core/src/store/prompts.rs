@@ -2,7 +2,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, KeyKind, NEWEST, Order, Statement, Target, Update, Within, params},
+    sql::{self, Columns, Composed, KeyKind, Keyed, NEWEST, Order, Statement, Target, Update, Within, by_id, params},
 };
 use crate::{
     Entity, Error, NewReview, NewTemplate, NewVersion, Page, PageRequest, PromptReview, PromptTemplate, PromptVersion, ReviewId,
@@ -38,7 +38,10 @@ macro_rules! review_columns {
 /// The living template with the id `$2` within the scope.
 macro_rules! template_row {
     () => {
-        "t.id = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)"
+        template_row!("$2")
+    };
+    ($id:literal) => {
+        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
     };
 }
 
@@ -57,8 +60,7 @@ macro_rules! visible_reviews {
     };
 }
 
-const GET: Statement =
-    template(concat!("-- templates.get\nSELECT ", template_columns!(), " FROM prompt_templates AS t WHERE ", template_row!()));
+const GET: Keyed = by_id!(Entity::PromptTemplate, "templates.get", template_columns!(), "prompt_templates AS t", template_row);
 
 const ACTIVE_VERSION: Statement = template(concat!(
     "-- versions.active\nSELECT ",
@@ -169,7 +171,8 @@ SELECT checked.*, written.* FROM checked LEFT JOIN written ON true"
 /// The fixed statements.
 #[cfg(feature = "test-util")]
 pub(crate) const STATEMENTS: &[Statement] = &[
-    GET,
+    GET.one,
+    GET.many,
     ACTIVE_VERSION,
     CREATE,
     LIST,
@@ -276,8 +279,7 @@ impl Templates<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &TemplateId) -> Result<PromptTemplate, Error> {
-        let row = self.on.get(GET, params![id]).await?;
-        read_template_row(&row.ok_or_else(|| Error::not_found(Entity::PromptTemplate, id))?)
+        self.on.get(GET, id.as_str(), read_template_row).await
     }
 
     /// The template with this id and its version in use, in one round trip.
@@ -288,7 +290,7 @@ impl Templates<'_> {
     pub async fn detail(&self, id: &TemplateId) -> Result<TemplateDetail, Error> {
         let by_id: &[_] = params![id];
         let connection = self.on.connection().await?;
-        let (template, active) = futures_util::try_join!(connection.opt(GET, by_id), connection.opt(ACTIVE_VERSION, by_id))?;
+        let (template, active) = futures_util::try_join!(connection.opt(GET.one, by_id), connection.opt(ACTIVE_VERSION, by_id))?;
         Ok(TemplateDetail {
             template: read_template_row(&template.ok_or_else(|| Error::not_found(Entity::PromptTemplate, id))?)?,
             active_version: active.as_ref().map(read_version_row).transpose()?,

@@ -11,8 +11,8 @@ macro_rules! relation_columns {
     () => {
         "r.id, r.type::text, r.issue_id, r.related_issue_id, r.created_at, r.updated_at"
     };
-    (view) => {
-        concat!(relation_columns!(), ", r.issue_id = $2 AS outgoing")
+    (of $issue:literal) => {
+        concat!(relation_columns!(), ", r.issue_id = ", $issue, " AS outgoing")
     };
 }
 pub(crate) use relation_columns;
@@ -21,7 +21,7 @@ pub(crate) use relation_columns;
 macro_rules! relation_views {
     () => {
         concat!(
-            relation_columns!(view),
+            relation_columns!(of "$2"),
             ", ",
             issue_columns!(list),
             " FROM issue_relations AS r

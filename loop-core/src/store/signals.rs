@@ -7,7 +7,7 @@ use super::{
     executor::Executor,
     issues::{self, issue_columns},
     observer::arrived,
-    sql::{self, Columns, Composed, NEWEST, Statement, Within, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Within, by_id, params},
 };
 use crate::{
     Entity, Error, Ingested, Issue, IssueId, IssuePriority, IssueStatus, IssueType, NewSignal, Page, PageRequest, ProjectId, RelationId,
@@ -21,11 +21,14 @@ macro_rules! signal_columns {
     };
 }
 
-const GET: Statement = signal(concat!(
-    "-- signals.get\nSELECT ",
-    signal_columns!(),
-    " FROM signals AS s WHERE s.id = $2 AND s.deleted_at IS NULL AND ($1::text IS NULL OR s.project_id = $1)"
-));
+/// The living signal with this id within the scope.
+macro_rules! signal_row {
+    ($id:literal) => {
+        concat!("s.id = ", $id, " AND s.deleted_at IS NULL AND ($1::text IS NULL OR s.project_id = $1)")
+    };
+}
+
+const GET: Keyed = by_id!(Entity::Signal, "signals.get", signal_columns!(), "signals AS s", signal_row);
 
 const LIST: Statement = signal(concat!("-- signals.list\nSELECT ", signal_columns!(), " FROM signals AS s WHERE s.deleted_at IS NULL"));
 
@@ -122,7 +125,7 @@ const FIRST_ARRIVALS: Statement = signal(concat!(
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET, LIST, COUNT, INGEST, FIRST_ARRIVALS];
+pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, LIST, COUNT, INGEST, FIRST_ARRIVALS];
 
 const WITHIN: Within = Within::Project("s.project_id = $1");
 
@@ -180,8 +183,7 @@ impl Signals<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn get(&self, id: &SignalId) -> Result<Signal, Error> {
-        let row = self.on.get(GET, params![id]).await?;
-        read_row(&row.ok_or_else(|| Error::not_found(Entity::Signal, id))?)
+        self.on.get(GET, id.as_str(), read_row).await
     }
 
     /// The signals that match the filter, the newest first.
@@ -202,7 +204,7 @@ impl Signals<'_> {
             Error::InvalidReference { entity, .. } => Error::InvalidReference { entity, fields: vec!["projectId".to_owned()] },
             other => other,
         })?;
-        ingested.pop().ok_or_else(|| Error::Database { source: "a signal was taken in without an answer".into() })
+        ingested.pop().ok_or_else(|| Error::database("a signal was taken in without an answer"))
     }
 
     /// Takes in up to [`MAX_BATCH`](Self::MAX_BATCH) signals, all of them or none, in one statement. The answers are in the order of the
@@ -247,7 +249,7 @@ impl Signals<'_> {
         let redelivered: Vec<&SignalId> =
             in_order.filter(|answer| answer.written.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
         let mut done = if redelivered.is_empty() { HashMap::new() } else { self.first_arrivals(&redelivered).await? };
-        let gone = || Error::Database { source: "a signal was taken in without an answer".into() };
+        let gone = || Error::database("a signal was taken in without an answer");
         // The issues that were opened or grew, each known with the first signal of its group.
         let mut issues: HashMap<IssueId, Issue> = HashMap::new();
         // Which signal answers for each item: its own, or that of the first arrival.

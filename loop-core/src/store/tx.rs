@@ -67,8 +67,7 @@ impl LoopStore {
                 (Ok(_), false, _) => (Err(Error::unavailable("a statement of the transaction broke off").into()), false),
                 (result, true, _) => {
                     let clean = matches!(limited(limit, transaction.rollback()).await, Some(Ok(())));
-                    let refused =
-                        || Error::Database { source: "a statement of the transaction was refused, so that nothing could be kept".into() };
+                    let refused = || Error::database("a statement of the transaction was refused, so that nothing could be kept");
                     (Err(result.err().unwrap_or_else(|| refused().into())), clean)
                 }
                 (Err(error), false, _) => (Err(error), false),

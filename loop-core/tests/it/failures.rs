@@ -165,7 +165,7 @@ async fn connections_that_the_server_ends_are_replaced() {
     let db = TestDb::new().await;
     let id = issue(db.store(), "Issue").await.id;
     let store = LoopStore::builder(db.url()).pool_size(4).connect().await.unwrap();
-    // Not by an id: readers of single rows share connections.
+    // Not by an id: that would be one statement for several.
     let read = async || store.issues().list(&IssueFilter::default(), &everything()).await;
     let all = || futures_util::future::join_all((0..4).map(|_| read()));
     assert!(all().await.iter().all(Result::is_ok));

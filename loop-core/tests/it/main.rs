@@ -20,6 +20,7 @@ mod issue_rules;
 mod issues;
 mod key_cache;
 mod labels;
+mod loading;
 mod migrate;
 mod modes;
 mod observer;
@@ -36,7 +37,6 @@ mod round_trips;
 #[cfg(unix)]
 mod row_security;
 mod scope;
-mod sharing;
 mod signals;
 mod sql;
 mod support;

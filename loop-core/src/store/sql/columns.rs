@@ -3,7 +3,7 @@
 use postgres_types::{FromSql, Json, Type};
 use tokio_postgres::Row;
 
-use crate::Error;
+use crate::{Error, error::Source};
 
 /// Reads the columns of a row one after the other.
 pub(crate) struct Columns<'a> {
@@ -36,7 +36,7 @@ impl<'a> Columns<'a> {
         Unreadable(Box::new(Error::Corrupt {
             table: self.table,
             column: self.row.columns().get(index).map_or_else(|| index.to_string(), |column| column.name().to_owned()),
-            source: error.into(),
+            source: Source::new(error),
         }))
     }
 

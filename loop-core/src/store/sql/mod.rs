@@ -117,6 +117,32 @@ impl Statement {
     }
 }
 
+/// Statements that read by a key: for one, `$2`, and for several at once, of which `$2` is an array. Both answer the same columns. Of the rows for several
+/// the first column is the key, and those of a key stand together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keyed {
+    /// For one.
+    pub(crate) one: Statement,
+    /// For several.
+    pub(crate) many: Statement,
+}
+
+/// The statements that read rows of a table by their ids, which are the first of the columns. `$row` is a macro that says which row it is, given what
+/// its id is equal to.
+macro_rules! by_id {
+    ($entity:expr, $name:literal, $columns:expr, $table:literal, $row:ident) => {
+        $crate::store::sql::Keyed {
+            one: Statement::new($entity, concat!("-- ", $name, "\nSELECT ", $columns, " FROM ", $table, " WHERE ", $row!("$2"))),
+            // The planner is not shown how many there are: a plan for just as many is never kept.
+            many: Statement::new(
+                $entity,
+                concat!("-- ", $name, "_many\nSELECT ", $columns, " FROM ", $table, " WHERE ", $row!("ANY ((SELECT $2::text[])::text[])")),
+            ),
+        }
+    };
+}
+pub(crate) use by_id;
+
 /// The scope as a value of a parameter: null where the store is not bound to a project.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScopeParam<'a>(pub(crate) Option<&'a ProjectId>);
