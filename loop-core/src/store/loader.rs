@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::Shared};
+use futures_util::{
+    FutureExt as _,
+    future::{Shared, WeakShared},
+};
 use tokio::{
     sync::{Semaphore, SemaphorePermit, oneshot},
     time::timeout,
@@ -54,11 +57,13 @@ struct Batch {
     statement: Statement,
     scope: Option<ProjectId>,
     keys: Vec<String>,
-    answer: Answer,
+    /// For as long as anybody waits for it.
+    answer: Option<WeakShared<Pending>>,
 }
 
 /// What came of it, for everyone who asked.
-type Answer = Shared<oneshot::Receiver<Result<Arc<Loaded>, Error>>>;
+type Answer = Shared<Pending>;
+type Pending = oneshot::Receiver<Result<Arc<Loaded>, Error>>;
 
 impl Default for Loader {
     fn default() -> Self {
@@ -128,25 +133,26 @@ impl LoopStore {
             if !ptr::eq(batch.statement.sql, statement.sql) || batch.scope.as_ref() != self.scope() {
                 continue;
             }
+            let Some(answer) = batch.answer.as_ref().and_then(WeakShared::upgrade) else { continue };
             let is_asked = batch.keys.iter().any(|other| other == key);
             if !is_asked && batch.keys.len() < MOST {
                 batch.keys.push(key.to_owned());
             } else if !is_asked {
                 continue;
             }
-            return batch.answer.clone();
+            return answer;
         }
         let number = boarding.next;
         boarding.next += 1;
         let (mut answers, answer) = oneshot::channel();
         let answer = answer.shared();
-        let batch = Batch { number, statement, scope: self.scope().cloned(), keys: vec![key.to_owned()], answer: answer.clone() };
+        let batch = Batch { number, statement, scope: self.scope().cloned(), keys: vec![key.to_owned()], answer: answer.downgrade() };
         boarding.batches.push(batch);
         drop(boarding);
         let departure = Departure { store: self.clone(), statement, number };
         let run = async move {
             tokio::select! {
-                // Nobody waits for it any more: the server is told so, as with any statement.
+                // Nobody waits for it any more: it leaves the line, or the server is told, as with any statement.
                 () = answers.closed() => {}
                 answer = departure.run() => drop(answers.send(answer)),
             }

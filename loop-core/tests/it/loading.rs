@@ -222,8 +222,26 @@ async fn what_nobody_waits_for_any_more_is_broken_off() {
         assert!(reader.await.unwrap_err().is_cancelled());
     }
     nobody_is_waiting(&db, StatementMode::Prepared).await;
+
+    // Nor does it stand in line.
+    let store = small(db.direct_url()).pool_size(1).connect().await.unwrap();
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        readers.push(reader(&store, &id).await);
+    }
+    assert_eq!(store.pool_status().waiting, 2);
+    for reader in readers.drain(2..) {
+        reader.abort();
+        assert!(reader.await.unwrap_err().is_cancelled());
+    }
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(store.pool_status().waiting, 1);
+    let again = reader(&store, &id).await;
+    assert_eq!(store.pool_status().waiting, 2, "on a batch of its own");
     locked.let_go().await;
-    assert_eq!(store.issues().get(&id).await.unwrap().id, id);
+    for reader in readers.into_iter().chain([again]) {
+        assert_eq!(reader.await.unwrap().unwrap().id, id);
+    }
 }
 
 /// Reads five of a kind at once by two stores, of which the one is bound to another project.
