@@ -351,7 +351,8 @@ fn who_asks_with_others_is_told_where_the_runtime_ends() {
     let (db, store, id) = setting.block_on(async {
         let db = TestDb::new().await;
         let id = issue(db.store(), "Read").await.id;
-        let store = LoopStore::builder(db.direct_url()).connect().await.unwrap();
+        db.store().close();
+        let store = LoopStore::builder(db.direct_url()).pool_size(1).connect().await.unwrap();
         (db, store, id)
     });
     // Both turns are held by callers of a runtime that has ended, and so is what was to be sent.
