@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::{Executor, On},
-    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Within, by_id, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Within, by_id, params, row_of_project},
 };
 use crate::{ApiKey, ApiKeyId, Entity, Error, IssuedKey, NewApiKey, Page, PageRequest, PlaintextKey};
 
@@ -15,17 +15,7 @@ macro_rules! key_columns {
     };
 }
 
-/// The living key with the id `$2` within the scope.
-macro_rules! key_row {
-    () => {
-        key_row!("$2")
-    };
-    ($id:literal) => {
-        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
-    };
-}
-
-const GET: Keyed = by_id!(Entity::ApiKey, "api_keys.get", key_columns!(), "api_keys AS t", key_row);
+const GET: Keyed = by_id!(Entity::ApiKey, "api_keys.get", key_columns!(), "api_keys AS t", row_of_project);
 
 const CREATE: Statement = key(concat!(
     "-- api_keys.create
@@ -57,7 +47,7 @@ WHERE (t.key_hash = $2 OR (t.previous_key_hash = $2 AND t.previous_valid_until >
 
 const TOUCH: Statement = key(concat!(
     "-- api_keys.touch\nUPDATE api_keys AS t SET last_used_at = now() WHERE ",
-    key_row!(),
+    row_of_project!(),
     " AND (t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute') RETURNING t.id"
 ));
 
@@ -68,14 +58,14 @@ SET prefix = $3, key_hash = $4, updated_at = now(),
     previous_key_hash = CASE WHEN $5::float8 > 0 THEN t.key_hash END,
     previous_valid_until = CASE WHEN $5::float8 > 0 THEN now() + make_interval(secs => $5::float8) END
 WHERE ",
-    key_row!(),
+    row_of_project!(),
     " AND t.active AND (t.expires_at IS NULL OR t.expires_at > now()) RETURNING ",
     key_columns!()
 ));
 
 const REVOKE: Statement = key(concat!(
     "-- api_keys.revoke\nUPDATE api_keys AS t SET active = false, deleted_at = now(), updated_at = now() WHERE ",
-    key_row!(),
+    row_of_project!(),
     " RETURNING t.id"
 ));
 

@@ -2,7 +2,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Target, Update, Within, by_id, params},
+    sql::{self, Columns, Composed, Keyed, NEWEST, Statement, Target, Update, Within, by_id, params, row_of_project},
 };
 use crate::{Entity, Error, Goal, GoalFilter, GoalId, GoalPatch, NewGoal, Page, PageRequest};
 
@@ -13,17 +13,7 @@ macro_rules! goal_columns {
     };
 }
 
-/// The living goal with the id `$2` within the scope.
-macro_rules! goal_row {
-    () => {
-        goal_row!("$2")
-    };
-    ($id:literal) => {
-        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
-    };
-}
-
-const GET: Keyed = by_id!(Entity::Goal, "goals.get", goal_columns!(), "goals AS t", goal_row);
+const GET: Keyed = by_id!(Entity::Goal, "goals.get", goal_columns!(), "goals AS t", row_of_project);
 
 /// The goal a project pursues.
 pub(crate) const OF_PROJECT: Statement = goal(concat!(
@@ -52,7 +42,7 @@ const UPDATE: Target = Target {
     update: "goals.update",
     delete: "goals.delete",
     table: "goals",
-    row: goal_row!(),
+    row: row_of_project!(),
     columns: goal_columns!(),
     recorded: false,
 };

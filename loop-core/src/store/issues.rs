@@ -2,11 +2,9 @@ use postgres_types::Json;
 use tokio_postgres::Row;
 
 use super::{
+    detail,
     executor::Executor,
-    labels::{self, label_columns},
-    projects::{self, project_columns},
-    relations::{self, relation_columns},
-    sql::{self, Columns, Composed, KeyKind, Keyed, NEWEST, Order, Statement, Target, Update, Within, bind, by_id, params},
+    sql::{self, Columns, Composed, KeyKind, Keyed, NEWEST, Order, Statement, Target, Update, Within, bind, by_id, params, row_of_project},
 };
 use crate::{
     Commit, Entity, Error, Hypothesis, Issue, IssueDetail, IssueFilter, IssueId, IssuePatch, IssuePriority, IssueSort, LabelId, NewIssue,
@@ -33,90 +31,12 @@ macro_rules! issue_columns {
 }
 pub(crate) use issue_columns;
 
-/// The living issue with the id `$2` within the scope.
-macro_rules! issue_row {
-    () => {
-        issue_row!("$2")
-    };
-    ($id:literal) => {
-        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
-    };
-}
-
-const GET: Keyed = by_id!(Entity::Issue, "issues.get", issue_columns!(), "issues AS t", issue_row);
+const GET: Keyed = by_id!(Entity::Issue, "issues.get", issue_columns!(), "issues AS t", row_of_project);
 
 const FIND_BY_NUMBER: Statement = issue(
     "-- issues.find_by_number
 SELECT t.id FROM issues AS t WHERE t.number = $2 AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)",
 );
-
-/// The issue `$issue` (0) with its project, its parent (1), its children (2), its relations with the issues at their other ends (3) and its labels (4):
-/// what there is of them, by ids alone, and then each looked up. One statement shows them as they were at one moment, and takes the server less
-/// than statements for each would. `OFFSET 0` keeps the planner from joining whole tables, as it would with a thousand issues.
-macro_rules! detail {
-    ($name:literal, $issue:literal, $from:literal) => {
-        concat!(
-            "-- ",
-            $name,
-            "\nSELECT ",
-            $issue,
-            ", x.part, r.*, i.*, p.*, l.*
-FROM ",
-            $from,
-            "(
-    SELECT 0 AS part, ",
-            $issue,
-            " AS issue_id, NULL::text AS relation_id, NULL::text AS label_id
-    UNION ALL SELECT 1, i.parent_id, NULL, NULL FROM issues AS i WHERE i.id = ",
-            $issue,
-            "
-    UNION ALL SELECT 2, i.id, NULL, NULL FROM issues AS i WHERE i.parent_id = ",
-            $issue,
-            "
-    UNION ALL SELECT 3, r.related_issue_id, r.id, NULL FROM issue_relations AS r WHERE r.issue_id = ",
-            $issue,
-            "
-    UNION ALL SELECT 3, r.issue_id, r.id, NULL FROM issue_relations AS r WHERE r.related_issue_id = ",
-            $issue,
-            "
-    UNION ALL SELECT 4, NULL, NULL, l.label_id FROM issue_labels AS l WHERE l.issue_id = ",
-            $issue,
-            "
-) AS x
-LEFT JOIN LATERAL (SELECT ",
-            issue_columns!("CASE WHEN x.part = 0 THEN t.signal_payload END AS signal_payload"),
-            " FROM issues AS t
-    WHERE x.part < 4 AND t.id = x.issue_id AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1) OFFSET 0) AS i ON true
-LEFT JOIN LATERAL (SELECT ",
-            relation_columns!(of $issue),
-            " FROM issue_relations AS r WHERE x.part = 3 AND r.id = x.relation_id OFFSET 0) AS r ON true
-LEFT JOIN LATERAL (SELECT ",
-            project_columns!(),
-            " FROM projects AS t WHERE x.part = 0 AND t.id = i.project_id AND t.deleted_at IS NULL OFFSET 0) AS p ON true
-LEFT JOIN LATERAL (SELECT ",
-            label_columns!(),
-            ", t.name_key FROM labels AS t WHERE x.part = 4 AND t.id = x.label_id AND t.deleted_at IS NULL OFFSET 0) AS l ON true
-WHERE i.id IS NOT NULL OR l.id IS NOT NULL
-ORDER BY ",
-            $issue,
-            ", x.part, r.created_at, r.id, l.name_key, l.id, i.number"
-        )
-    };
-}
-
-/// `(SELECT …)` keeps the planner from planning anew for an issue that it believes to have fewer children than most, and for fewer issues than it
-/// believes an array to hold.
-const DETAIL: Keyed = Keyed {
-    one: issue(detail!("issues.detail", "(SELECT $2::text)", "")),
-    many: issue(detail!("issues.detail_many", "w.id", "unnest((SELECT $2::text[])) AS w (id) CROSS JOIN LATERAL ")),
-};
-
-/// The first column of each kind in a row of [`DETAIL`].
-const PART: usize = 1;
-const RELATION: usize = PART + 1;
-const ISSUE: usize = RELATION + 7;
-const PROJECT: usize = ISSUE + 24;
-const LABEL: usize = PROJECT + 10;
 
 const CREATE: Statement = issue(concat!(
     "-- issues.create
@@ -149,7 +69,7 @@ const UPDATE: Target = Target {
     update: "issues.update",
     delete: "issues.delete",
     table: "issues",
-    row: issue_row!(),
+    row: row_of_project!(),
     columns: issue_columns!(),
     recorded: true,
 };
@@ -160,7 +80,7 @@ const COUNT: Statement = issue("-- issues.count\nSELECT count(*) FROM issues AS 
 
 /// The fixed statements.
 #[cfg(feature = "test-util")]
-pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, FIND_BY_NUMBER, DETAIL.one, DETAIL.many, CREATE, LIST, COUNT];
+pub(crate) const STATEMENTS: &[Statement] = &[GET.one, GET.many, FIND_BY_NUMBER, detail::GET.one, detail::GET.many, CREATE, LIST, COUNT];
 
 const WITHIN: Within = Within::Project("t.project_id = $1");
 
@@ -200,26 +120,6 @@ pub(crate) fn read(columns: &mut Columns<'_>) -> Result<Issue, Error> {
 
 fn read_row(row: &Row) -> Result<Issue, Error> {
     read(&mut Columns::of(row, "issues"))
-}
-
-fn read_detail(rows: &[Row]) -> Result<Option<IssueDetail>, Error> {
-    let (mut itself, mut parent, mut project) = (None, None, None);
-    let (mut children, mut relations, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
-        let issue = || read(&mut Columns::from(row, "issues", ISSUE));
-        match Columns::from(row, "issues", PART).next::<i32>()? {
-            0 => {
-                itself = Some(issue()?);
-                let mut columns = Columns::from(row, "projects", PROJECT);
-                project = if columns.is_null()? { None } else { Some(projects::read(&mut columns)?) };
-            }
-            1 => parent = Some(issue()?),
-            2 => children.push(issue()?),
-            3 => relations.push(relations::read_view(&mut Columns::from(row, "issue_relations", RELATION))?),
-            _ => labels.push(labels::read(&mut Columns::from(row, "labels", LABEL))?),
-        }
-    }
-    Ok(itself.map(|issue| IssueDetail { issue, parent, children, labels, relations, project }))
 }
 
 const fn order(sort: IssueSort) -> Order {
@@ -356,7 +256,7 @@ impl Issues<'_> {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn detail(&self, id: &IssueId) -> Result<IssueDetail, Error> {
-        let detail = self.on.load(DETAIL, id.as_str(), read_detail).await?;
+        let detail = self.on.load(detail::GET, id.as_str(), detail::read).await?;
         detail.ok_or_else(|| Error::not_found(Entity::Issue, id))
     }
 

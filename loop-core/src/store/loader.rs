@@ -90,11 +90,12 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    fn new(rows: Vec<Row>) -> Result<Self, Error> {
+    /// The rows that a statement for several answered.
+    fn new(statement: Statement, rows: Vec<Row>) -> Result<Self, Error> {
         let mut places: Vec<Range<usize>> = Vec::new();
         let mut end = 0;
         for of_one in rows.chunk_by(|one, next| key(one) == key(next)) {
-            Columns::of(&of_one[0], "the key").next::<&str>()?;
+            Columns::of(&of_one[0], statement.name).next::<&str>()?;
             places.push(end..end + of_one.len());
             end += of_one.len();
         }
@@ -177,7 +178,7 @@ impl Departure {
         let connection = self.store.executor().connection().await?;
         let keys = self.close();
         let rows = connection.rows(self.statement, params![keys]).await?;
-        Ok(Arc::new(Loaded::new(rows)?))
+        Ok(Arc::new(Loaded::new(self.statement, rows)?))
     }
 
     /// Closes the batch, and answers its keys.

@@ -6,6 +6,7 @@ mod client;
 mod comments;
 mod connection_string;
 mod connector;
+mod detail;
 mod events;
 mod executor;
 mod goals;
@@ -235,8 +236,8 @@ impl LoopStore {
     }
 
     /// A connection for what is no statement of a handle.
-    pub(crate) async fn take_connection(&self) -> Result<Pooled, Error> {
-        Pooled::take(&self.inner, self.observer()).await
+    pub(crate) fn take_connection(&self) -> impl Future<Output = Result<Pooled, Error>> {
+        Pooled::take(&self.inner, self.observer())
     }
 
     /// Begins a transaction on it that is not within any scope.

@@ -2,7 +2,7 @@ use tokio_postgres::Row;
 
 use super::{
     executor::Executor,
-    sql::{self, Columns, Composed, KeyKind, Keyed, NEWEST, Order, Statement, Target, Update, Within, by_id, params},
+    sql::{self, Columns, Composed, KeyKind, Keyed, NEWEST, Order, Statement, Target, Update, Within, by_id, params, row_of_project},
 };
 use crate::{
     Entity, Error, NewReview, NewTemplate, NewVersion, Page, PageRequest, PromptReview, PromptTemplate, PromptVersion, ReviewId,
@@ -35,16 +35,6 @@ macro_rules! review_columns {
     };
 }
 
-/// The living template with the id `$2` within the scope.
-macro_rules! template_row {
-    () => {
-        template_row!("$2")
-    };
-    ($id:literal) => {
-        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
-    };
-}
-
 /// A part of a template, from the living template `$2` within the scope on.
 macro_rules! of_template {
     () => {
@@ -60,14 +50,14 @@ macro_rules! visible_reviews {
     };
 }
 
-const GET: Keyed = by_id!(Entity::PromptTemplate, "templates.get", template_columns!(), "prompt_templates AS t", template_row);
+const GET: Keyed = by_id!(Entity::PromptTemplate, "templates.get", template_columns!(), "prompt_templates AS t", row_of_project);
 
 const ACTIVE_VERSION: Statement = template(concat!(
     "-- versions.active\nSELECT ",
     version_columns!(),
     of_template!(),
     " WHERE ",
-    template_row!(),
+    row_of_project!(),
     " AND v.id = t.active_version_id"
 ));
 
@@ -90,7 +80,7 @@ const UPDATE: Target = Target {
     update: "templates.update",
     delete: "templates.delete",
     table: "prompt_templates",
-    row: template_row!(),
+    row: row_of_project!(),
     columns: template_columns!(),
     recorded: false,
 };
@@ -101,9 +91,9 @@ const LIST: Statement =
 const COUNT: Statement = template("-- templates.count\nSELECT count(*) FROM prompt_templates AS t WHERE t.deleted_at IS NULL");
 
 const LIST_VERSIONS: Statement =
-    version(concat!("-- versions.list\nSELECT ", version_columns!(), of_template!(), " WHERE ", template_row!()));
+    version(concat!("-- versions.list\nSELECT ", version_columns!(), of_template!(), " WHERE ", row_of_project!()));
 
-const COUNT_VERSIONS: Statement = version(concat!("-- versions.count\nSELECT count(*)", of_template!(), " WHERE ", template_row!()));
+const COUNT_VERSIONS: Statement = version(concat!("-- versions.count\nSELECT count(*)", of_template!(), " WHERE ", row_of_project!()));
 
 /// Counting the template's last version up locks its row, so concurrent versions follow one another, each with a number of its own; the
 /// first becomes active. What is inserted uses what the count answered, not what was read before it waited.
@@ -114,7 +104,7 @@ WITH counted AS (
     SET last_version = t.last_version + 1, active_version_id = coalesce(t.active_version_id, $3), updated_at = now(),
         revision = t.revision + 1
     WHERE ",
-    template_row!(),
+    row_of_project!(),
     "
     RETURNING t.id, t.last_version, t.active_version_id
 )
@@ -133,7 +123,7 @@ const PROMOTE: Statement = version(concat!(
 WITH promoted AS (
     UPDATE prompt_templates AS t SET active_version_id = $3, updated_at = now(), revision = t.revision + 1
     WHERE ",
-    template_row!(),
+    row_of_project!(),
     "
       AND EXISTS (SELECT FROM prompt_versions AS v WHERE v.id = $3 AND v.template_id = $2 AND v.deleted_at IS NULL)
     RETURNING t.updated_at
@@ -144,13 +134,13 @@ SELECT ",
 ));
 
 const GET_VERSION: Statement =
-    version(concat!("-- versions.get\nSELECT ", version_columns!(), of_template!(), " WHERE ", template_row!(), " AND v.id = $3"));
+    version(concat!("-- versions.get\nSELECT ", version_columns!(), of_template!(), " WHERE ", row_of_project!(), " AND v.id = $3"));
 
 const LIST_REVIEWS: Statement =
-    review(concat!("-- reviews.list\nSELECT ", review_columns!(), of_template!(), visible_reviews!(), " WHERE ", template_row!()));
+    review(concat!("-- reviews.list\nSELECT ", review_columns!(), of_template!(), visible_reviews!(), " WHERE ", row_of_project!()));
 
 const COUNT_REVIEWS: Statement =
-    review(concat!("-- reviews.count\nSELECT count(*)", of_template!(), visible_reviews!(), " WHERE ", template_row!()));
+    review(concat!("-- reviews.count\nSELECT count(*)", of_template!(), visible_reviews!(), " WHERE ", row_of_project!()));
 
 const CREATE_REVIEW: Statement = review(concat!(
     "-- reviews.create

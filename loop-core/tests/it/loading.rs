@@ -143,10 +143,15 @@ fn small(url: &str) -> StoreBuilder {
     LoopStore::builder(url).pool_size(3).statement_timeout(SOON)
 }
 
-/// Begins to read, so that it waits on the server, or for a connection.
-async fn reader(store: &LoopStore, id: &IssueId) -> JoinHandle<Result<Issue, Error>> {
+/// A reader in a task of its own.
+fn spawned(store: &LoopStore, id: &IssueId) -> JoinHandle<Result<Issue, Error>> {
     let (store, id) = (store.clone(), id.clone());
-    let reader = tokio::spawn(async move { store.issues().get(&id).await });
+    tokio::spawn(async move { store.issues().get(&id).await })
+}
+
+/// A reader that has begun, and waits on the server, or for a connection.
+async fn reader(store: &LoopStore, id: &IssueId) -> JoinHandle<Result<Issue, Error>> {
+    let reader = spawned(store, id);
     tokio::time::sleep(Duration::from_millis(30)).await;
     reader
 }
@@ -186,11 +191,7 @@ async fn one_who_goes_away_takes_nothing_from_those_who_asked_with_it() {
     let store = small(line.url()).pool_size(1).connect().await.unwrap();
     let locked = Locked::new(&db, "issues").await;
     let alone = [reader(&store, &id).await, reader(&store, &id).await];
-    let others = |count: usize| {
-        let (store, id) = (store.clone(), id.clone());
-        (0..count).map(move |_| (store.clone(), id.clone())).map(|(store, id)| tokio::spawn(async move { store.issues().get(&id).await }))
-    };
-    let mut together: Vec<_> = others(4).collect();
+    let mut together: Vec<_> = (0..4).map(|_| spawned(&store, &id)).collect();
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert_eq!(store.pool_status().waiting, 2, "one of those alone, and one for all others");
     // Whoever began it, and another one.
@@ -327,16 +328,10 @@ async fn a_store_that_was_closed_asks_nothing_for_those_who_wait_together() {
     let delay = SHORT / 2;
     line.delay(delay);
     let begin = std::time::Instant::now();
-    let readers: Vec<_> = (0..5)
-        .map(|_| {
-            let (store, id) = (store.clone(), id.clone());
-            tokio::spawn(async move { store.issues().get(&id).await })
-        })
-        .collect();
+    let mut readers = [(); 5].map(|()| spawned(&store, &id)).into_iter();
     tokio::task::yield_now().await;
     store.close();
     assert_eq!(problem(store.issues().get(&id).await), Problem::Unavailable);
-    let mut readers = readers.into_iter();
     let before = readers.next().unwrap();
     for reader in readers {
         assert_eq!(problem(reader.await.unwrap()), Problem::Unavailable);

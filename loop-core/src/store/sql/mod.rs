@@ -127,6 +127,17 @@ pub(crate) struct Keyed {
     pub(crate) many: Statement,
 }
 
+/// The living row of a project, with the id `$2` or what else is given, within the scope.
+macro_rules! row_of_project {
+    () => {
+        $crate::store::sql::row_of_project!("$2")
+    };
+    ($id:literal) => {
+        concat!("t.id = ", $id, " AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1)")
+    };
+}
+pub(crate) use row_of_project;
+
 /// The statements that read rows of a table by their ids, which are the first of the columns. `$row` is a macro that says which row it is, given what
 /// its id is equal to.
 macro_rules! by_id {
