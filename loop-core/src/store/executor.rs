@@ -71,9 +71,14 @@ impl<'a> Executor<'a> {
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is none.
-    pub(crate) async fn get<T>(&self, statement: Keyed, id: &str, read: impl FnOnce(&Row) -> Result<T, Error>) -> Result<T, Error> {
-        let not_found = || Error::not_found(statement.one.entity, id);
-        self.load(statement, id, |rows| read(rows.first().ok_or_else(not_found)?)).await
+    pub(crate) fn get<T>(
+        &self,
+        statement: Keyed,
+        id: &str,
+        read: impl FnOnce(&Row) -> Result<T, Error>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        let not_found = move || Error::not_found(statement.one.entity, id);
+        self.load(statement, id, move |rows| read(rows.first().ok_or_else(not_found)?))
     }
 
     /// Reads the rows with a key. What several ask for at the same moment is one statement.
@@ -132,8 +137,8 @@ enum Place<'a> {
 
 impl Connection<'_> {
     /// Every row the statement answers.
-    pub(crate) async fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> Result<Vec<Row>, Error> {
-        self.run(statement.entity, statement.name, Text::fixed(statement.sql), params).await
+    pub(crate) fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> impl Future<Output = Result<Vec<Row>, Error>> {
+        self.run(statement.entity, statement.name, Text::fixed(statement.sql), params)
     }
 
     /// The row the statement answers, if any.

@@ -66,23 +66,20 @@ impl Pooled {
     /// A connection. Waits for it.
     pub(crate) async fn take(inner: &Inner, observer: Option<&dyn Observer>) -> Result<Self, Error> {
         let waiting = Waiting::begin(observer);
-        let pooled = match Self::at_once(inner).await {
-            None => Box::pin(Self::wait(inner)).await,
-            Some(pooled) => pooled,
+        let pooled = match inner.pool.manager().take_kept() {
+            Some(object) => Ok(Self::of(object)),
+            // On the heap: it is large, and often not needed.
+            None => Box::pin(Self::of_pool(inner)).await,
         };
         waiting.end(&pooled);
         pooled
     }
 
-    /// A connection, or nothing where all are taken.
-    async fn at_once(inner: &Inner) -> Option<Result<Self, Error>> {
-        if let Some(object) = inner.pool.manager().take_kept() {
-            return Some(Ok(Self::of(object)));
-        }
+    async fn of_pool(inner: &Inner) -> Result<Self, Error> {
         #[expect(clippy::disallowed_methods, reason = "this is one of the two places that take connections")]
         match inner.pool.timeout_get(&AT_ONCE).await {
-            Err(PoolError::Timeout(TimeoutType::Wait)) => None,
-            object => Some(Self::taken(object)),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Box::pin(Self::wait(inner)).await,
+            object => Self::taken(object),
         }
     }
 
