@@ -153,8 +153,8 @@ impl StoreBuilder {
         self
     }
 
-    /// How long a connection may have been idle, counted from when it was handed out last, before it is asked whether it still works, and
-    /// replaced if it does not answer within a second: 1 second unless said otherwise. The question is a round trip. A function that may be frozen between any two requests asks
+    /// How long a connection may have been idle before it is asked whether it still works, and replaced if it does not answer within a
+    /// second: 1 second unless said otherwise. The question is a round trip. A function that may be frozen between any two requests asks
     /// sooner than a server.
     pub fn verify_after(mut self, idle: Duration) -> Self {
         self.verify_after = idle;

@@ -52,7 +52,7 @@ impl KeyCache {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let Known { key, asked, renewing } = known.get(hash)?;
         let expired = || key.expires_at.is_some_and(|end| end <= Timestamp::now());
-        let age = Moment::now().since(asked.at);
+        let age = asked.at.elapsed();
         let is_believed = asked.changes == self.changes.load(Ordering::Acquire) && age < BELIEVED;
         let due = || age >= RENEWED && !renewing.swap(true, Ordering::Relaxed);
         (is_believed && !expired() && !due()).then(|| Arc::clone(key))

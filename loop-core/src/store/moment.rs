@@ -12,9 +12,7 @@ impl Moment {
         Self { steady: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// How long it is after an earlier one.
-    pub(crate) fn since(self, earlier: Self) -> Duration {
-        let by_wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
-        self.steady.saturating_duration_since(earlier.steady).max(by_wall)
+    pub(crate) fn elapsed(self) -> Duration {
+        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
 }

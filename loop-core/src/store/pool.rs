@@ -22,7 +22,6 @@ pub(crate) type Pool = managed::Pool<Manager>;
 /// A connection with its prepared statements.
 pub(crate) struct Connection {
     pub(crate) client: Client,
-    /// When it was handed out last.
     used: Moment,
 }
 
@@ -56,12 +55,13 @@ impl Manager {
     /// Takes the connection that was kept, unless it has to be looked at first: then it is given back to the pool, which hands it out next, and does
     /// that.
     pub(crate) fn take_kept(&self) -> Option<Object<Self>> {
-        let mut object = self.kept().take()?;
-        (!object.client.is_closed() && self.is_fresh(&mut object)).then_some(object)
+        let object = self.kept().take()?;
+        (!object.client.is_closed() && self.is_fresh(&object)).then_some(object)
     }
 
     /// Keeps a connection of this pool for whoever comes next, or gives it back to the pool.
-    pub(crate) fn keep(object: Object<Self>) {
+    pub(crate) fn keep(mut object: Object<Self>) {
+        object.used = Moment::now();
         let Some(pool) = Object::pool(&object) else { return };
         let manager = pool.manager();
         let mut kept = manager.kept();
@@ -95,15 +95,9 @@ impl Manager {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a connection was handed out a moment ago, as it is now again if so. When it came back is not asked: clocks take longer than
-    /// what else is done here.
-    fn is_fresh(&self, connection: &mut Connection) -> bool {
-        let now = Moment::now();
-        let is_fresh = now.since(connection.used) < self.verify_after;
-        if is_fresh {
-            connection.used = now;
-        }
-        is_fresh
+    /// Whether a connection was in use a moment ago.
+    fn is_fresh(&self, connection: &Connection) -> bool {
+        connection.used.elapsed() < self.verify_after
     }
 }
 
@@ -131,10 +125,7 @@ impl managed::Manager for Manager {
             return Err(RecycleError::message("others of its age were silent"));
         }
         match Box::pin(timeout(ANSWER, connection.client.batch_execute(""))).await {
-            Ok(Ok(())) => {
-                connection.used = Moment::now();
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(RecycleError::Backend(Error::unavailable(error))),
             Err(_) => {
                 *silent() = Some(Instant::now());

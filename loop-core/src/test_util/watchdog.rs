@@ -12,14 +12,18 @@ static PIPES: Mutex<Vec<ChildStdin>> = Mutex::new(Vec::new());
 
 /// `$1` is the directory. A server in `$1/data`, or a pooler, is stopped at once: nothing of it is worth a checkpoint. Where that is a
 /// link, what it leads to goes, too. What a process that outlived this one, such as `initdb`, still writes is removed in a second round.
+///
+/// The pooler is killed: it has nothing to put in order, and whatever a shell runs in its background ignores `QUIT`, as does what that starts.
 #[cfg(unix)]
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 cat
-for file in "$1/data/postmaster.pid" "$1/pooler.pid"; do
-    pid=$(head -n 1 "$file" 2>/dev/null)
-    [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-done
+stop() {
+    pid=$(head -n 1 "$2" 2>/dev/null)
+    [ -n "$pid" ] && kill -s "$1" "$pid" 2>/dev/null && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+}
+stop QUIT "$1/data/postmaster.pid"
+stop KILL "$1/pooler.pid"
 rm -rf "$(readlink "$1/data")" "$1"
 sleep 2
 rm -rf "$1"
