@@ -7,7 +7,7 @@ use super::{
     labels::{self, label_columns},
     projects::{self, project_columns},
     relations::{self, relation_columns},
-    sql::{Columns, Keyed, Statement},
+    sql::{Columns, Keyed, Statement, row_of_project},
 };
 use crate::{Entity, Error, IssueDetail};
 
@@ -47,7 +47,9 @@ FROM ",
 LEFT JOIN LATERAL (SELECT ",
             issue_columns!("CASE WHEN x.part = 0 THEN t.signal_payload END AS signal_payload"),
             " FROM issues AS t
-    WHERE x.part < 4 AND t.id = x.issue_id AND t.deleted_at IS NULL AND ($1::text IS NULL OR t.project_id = $1) OFFSET 0) AS i ON true
+    WHERE x.part < 4 AND ",
+            row_of_project!("x.issue_id"),
+            " OFFSET 0) AS i ON true
 LEFT JOIN LATERAL (SELECT ",
             relation_columns!(of $issue),
             " FROM issue_relations AS r WHERE x.part = 3 AND r.id = x.relation_id OFFSET 0) AS r ON true

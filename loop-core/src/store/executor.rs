@@ -77,6 +77,7 @@ impl<'a> Executor<'a> {
         id: &str,
         read: impl FnOnce(&Row) -> Result<T, Error>,
     ) -> impl Future<Output = Result<T, Error>> {
+        // Not `async`: a future around a future is one more for every statement to pass through.
         let not_found = move || Error::not_found(statement.one.entity, id);
         self.load(statement, id, move |rows| read(rows.first().ok_or_else(not_found)?))
     }
@@ -138,6 +139,7 @@ enum Place<'a> {
 impl Connection<'_> {
     /// Every row the statement answers.
     pub(crate) fn rows(&self, statement: Statement, params: &[Bound<'_>]) -> impl Future<Output = Result<Vec<Row>, Error>> {
+        // Not `async` either.
         self.run(statement.entity, statement.name, Text::fixed(statement.sql), params)
     }
 

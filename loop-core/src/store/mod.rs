@@ -237,6 +237,7 @@ impl LoopStore {
 
     /// A connection for what is no statement of a handle.
     pub(crate) fn take_connection(&self) -> impl Future<Output = Result<Pooled, Error>> {
+        // Not `async`, as in the executor.
         Pooled::take(&self.inner, self.observer())
     }
 

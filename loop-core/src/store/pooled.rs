@@ -75,6 +75,7 @@ impl Pooled {
         pooled
     }
 
+    /// One of the pool's own. Waits for it.
     async fn of_pool(inner: &Inner) -> Result<Self, Error> {
         #[expect(clippy::disallowed_methods, reason = "this is one of the two places that take connections")]
         match inner.pool.timeout_get(&AT_ONCE).await {

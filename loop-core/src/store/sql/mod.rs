@@ -127,7 +127,7 @@ pub(crate) struct Keyed {
     pub(crate) many: Statement,
 }
 
-/// The living row of a project, with the id `$2` or what else is given, within the scope.
+/// The living row with the id `$2`, or what else is given, within the scope, in a table whose rows have a `project_id`.
 macro_rules! row_of_project {
     () => {
         $crate::store::sql::row_of_project!("$2")
