@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
+use ctutils::CtEq as _;
 use http::HeaderValue;
 use ipnet::IpNet;
 use loop_core::{
@@ -9,7 +10,6 @@ use loop_core::{
     webhook::{GithubVerifier, PosthogVerifier, SecretError, Secrets, SentryVerifier},
 };
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{AppState, LimitOptions, Logs, MetricsAccess, RouterOptions, ServeOptions, Webhooks};

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use subtle::ConstantTimeEq as _;
+use ctutils::CtEq as _;
 use tokio_postgres::Row;
 
 use super::{
@@ -150,7 +150,7 @@ impl ApiKeys<'_> {
         let mut columns = Columns::of(&row, "api_keys");
         let key = read(&mut columns)?;
         let stored: &[u8] = columns.next()?;
-        if !bool::from(stored.ct_eq(&hash)) {
+        if !bool::from(stored.ct_eq(&hash[..])) {
             return Ok(None);
         }
         if columns.next::<bool>()?

@@ -1,8 +1,8 @@
 use std::{fmt, time::Duration};
 
+use ctutils::{Choice, CtEq as _};
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
-use subtle::{Choice, ConstantTimeEq as _};
 
 use super::{
     Duplicated, VerifyError,
@@ -82,7 +82,7 @@ impl PosthogVerifier {
         let header = single(headers, &SECRET).map_err(|Duplicated| VerifyError::InvalidSecret)?;
         let given = header.map_or(query_secret.map(str::as_bytes), |value| Some(value.as_bytes()));
         let given = Sha256::digest(given.ok_or(VerifyError::MissingSecret)?);
-        let mut found = Choice::from(0);
+        let mut found = Choice::FALSE;
         for secret in &self.shared {
             found |= given[..].ct_eq(&secret[..]);
         }

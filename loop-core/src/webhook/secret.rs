@@ -1,8 +1,8 @@
 use std::fmt;
 
+use ctutils::{Choice, CtEq as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
 /// Why secrets cannot be used.
@@ -91,7 +91,7 @@ impl Keys {
     ///
     /// Everything is compared, so that time tells neither which key nor which signature it was, nor how much of it was right.
     pub(super) fn signed(&self, message: &[&[u8]], signatures: &(impl Iterator<Item = [u8; 32]> + Clone)) -> bool {
-        let mut found = Choice::from(0);
+        let mut found = Choice::FALSE;
         for key in &self.0 {
             let mut mac = key.clone();
             for part in message {
