@@ -248,45 +248,43 @@ impl Signals<'_> {
         let in_order = items.iter().filter_map(|item| answers.get(&item.signal_id));
         let redelivered: Vec<&SignalId> =
             in_order.filter(|answer| answer.written.is_none()).filter_map(|answer| answer.first.as_ref()).collect();
-        let mut done = if redelivered.is_empty() { HashMap::new() } else { self.first_arrivals(&redelivered).await? };
+        let mut earlier = if redelivered.is_empty() { HashMap::new() } else { self.first_arrivals(&redelivered).await? };
         let gone = || Error::database("a signal was taken in without an answer");
-        // The issues that were opened or grew, each known with the first signal of its group.
+        // The issues that others of the batch may have gone to, each known with the first signal of its group.
         let mut issues: HashMap<IssueId, Issue> = HashMap::new();
-        // Which signal answers for each item: its own, or that of the first arrival.
-        let mut answer_of = Vec::with_capacity(items.len());
-        for item in items {
+        let mut ingested: Vec<Ingested> = Vec::with_capacity(places.len());
+        // Where each item is answered first; they are numbered in that order.
+        let mut first_at: Vec<usize> = Vec::with_capacity(items.len());
+        let several = items.len() > 1;
+        let mut items = items.into_iter();
+        for place in places {
+            if let Some(at) = first_at.get(place) {
+                let again = Ingested { redelivered: true, ..ingested[*at].clone() };
+                ingested.push(again);
+                continue;
+            }
+            first_at.push(ingested.len());
+            let item = items.next().ok_or_else(gone)?;
             let Answer { written, first, attached, .. } = answers.remove(&item.signal_id).ok_or_else(gone)?;
             let Some(written) = written else {
-                answer_of.push(first.ok_or_else(gone)?);
+                let first = first.ok_or_else(gone)?;
+                // A first arrival that was moved to another project since is not there for a store that is bound to this one.
+                ingested.push(earlier.remove(&first).ok_or_else(|| Error::not_found(Entity::Signal, &first))?);
                 continue;
             };
-            answer_of.push(item.signal_id.clone());
             let opened = written.opened.as_ref().map(|opened| item.opens(opened, written.created_at));
             let opens = opened.is_some();
-            let issue = match opened.or(attached) {
-                Some(issue) => {
+            let issue = match opened.or(attached.map(|issue| *issue)) {
+                Some(mut issue) if several && item.new.fingerprint.is_some() => {
                     // A thousand signals of one fingerprint are not answered with a thousand copies of what the first of them said.
-                    issues.insert(issue.id.clone(), Issue { signal_payload: None, ..issue.clone() });
-                    issue
+                    let payload = issue.signal_payload.take();
+                    issues.insert(issue.id.clone(), issue.clone());
+                    Issue { signal_payload: payload, ..issue }
                 }
+                Some(issue) => issue,
                 None => issues.get(&written.issue_id).cloned().ok_or_else(gone)?,
             };
-            done.insert(item.signal_id.clone(), Ingested { signal: item.signal(written), issue, redelivered: false, attached: !opens });
-        }
-        let mut uses = vec![0; answer_of.len()];
-        for item in &places {
-            uses[*item] += 1;
-        }
-        let mut seen = vec![false; answer_of.len()];
-        let mut ingested = Vec::with_capacity(places.len());
-        for item in places {
-            uses[item] -= 1;
-            let id = &answer_of[item];
-            let answer = if uses[item] == 0 { done.remove(id) } else { done.get(id).cloned() };
-            // A first arrival that was moved to another project since is not there for a store that is bound to this one.
-            let mut answer = answer.ok_or_else(|| Error::not_found(Entity::Signal, id))?;
-            answer.redelivered |= std::mem::replace(&mut seen[item], true);
-            ingested.push(answer);
+            ingested.push(Ingested { signal: item.signal(written), issue, redelivered: false, attached: !opens });
         }
         arrived(self.on.observer, &ingested);
         Ok(ingested)
@@ -351,8 +349,8 @@ struct Answer {
     first: Option<SignalId>,
     /// What was written, unless it was a redelivery.
     written: Option<Written>,
-    /// The issue that was there already, with the first of the signals that went to it.
-    attached: Option<Issue>,
+    /// The issue that was there already, with the first of the signals that went to it. On the heap: most have none.
+    attached: Option<Box<Issue>>,
 }
 
 /// What was written for an item.
@@ -381,7 +379,7 @@ fn read_answer(row: &Row) -> Result<(SignalId, Answer), Error> {
     let (severity, signals) = (columns.next::<Option<Severity>>()?, columns.next::<Option<i32>>()?);
     let opened = || Some(Opened { number: number?, priority: priority?, severity: severity?, signals: signals? });
     let written = created_at.zip(issue_id).map(|(created_at, issue_id)| Written { created_at, issue_id, project_id, opened: opened() });
-    let attached = if columns.is_null()? { None } else { Some(issues::read(&mut columns)?) };
+    let attached = if columns.is_null()? { None } else { Some(Box::new(issues::read(&mut columns)?)) };
     Ok((id, Answer { refused, first, written, attached }))
 }
 

@@ -285,6 +285,27 @@ async fn what_an_issue_s_signal_said_is_answered_once() {
     assert!(ingest(store, delivered(3)).await.issue.signal_payload.is_some());
 }
 
+#[tokio::test]
+async fn a_delivery_that_stands_in_a_batch_twice_is_counted_once_in_its_group() {
+    let db = TestDb::new().await;
+    let store = db.store();
+    let batch =
+        |names: &[&str]| names.iter().map(|name| NewSignal { delivery: Some(DeliveryKey::named(name)), ..about("42") }).collect::<Vec<_>>();
+    let flags = |ingested: &[Ingested]| ingested.iter().map(|one| (one.redelivered, one.attached)).collect::<Vec<_>>();
+    let opened = store.signals().ingest_batch(batch(&["a", "b", "a", "c", "b"])).await.unwrap();
+    assert_eq!(flags(&opened), [(false, false), (false, true), (true, false), (false, true), (true, true)]);
+    assert_eq!((&opened[2].signal, &opened[4].signal), (&opened[0].signal, &opened[1].signal));
+    let with_payload = opened.iter().map(|one| one.issue.signal_payload.is_some()).collect::<Vec<_>>();
+    assert_eq!(with_payload, [true, false, true, false, false]);
+
+    let grown = store.signals().ingest_batch(batch(&["d", "a", "e", "d"])).await.unwrap();
+    assert_eq!(flags(&grown), [(false, true), (true, false), (false, true), (true, true)]);
+    assert_eq!((&grown[1].signal, &grown[3].signal), (&opened[0].signal, &grown[0].signal));
+    assert!(opened.iter().all(|one| one.issue.signal_count == 3 && one.issue.id == opened[0].issue.id));
+    assert!(grown.iter().all(|one| one.issue.signal_count == 5 && one.issue.id == opened[0].issue.id));
+    consistent(store).await;
+}
+
 /// Nothing is known of tables that were empty a moment ago, and the plans that are made then are kept.
 #[tokio::test]
 async fn no_table_that_grows_with_signals_is_read_whole_for_one() {

@@ -339,4 +339,10 @@ async fn a_signal_moves_with_its_issue() {
     assert_eq!(there.signals().get(&taken_in.signal.id).await.unwrap().project_id, Some(theirs.project.id));
     // Its redelivery creates nothing, and shows nothing of what is no longer here.
     assert_eq!(problem(here.signals().ingest(delivery()).await), not_found(Entity::Signal, &taken_in.signal.id));
+    // In a batch, what is new is taken in all the same.
+    let batch = vec![new_signal("github"), delivery(), new_signal("github")];
+    let before = here.signals().list(&SignalFilter::default(), &everything()).await.unwrap().total;
+    assert_eq!(problem(here.signals().ingest_batch(batch).await), not_found(Entity::Signal, &taken_in.signal.id));
+    let after = here.signals().list(&SignalFilter::default(), &everything()).await.unwrap().total;
+    assert_eq!(after, before.map(|before| before + 2));
 }
