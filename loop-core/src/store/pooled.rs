@@ -13,11 +13,10 @@ use tokio_postgres::{IsolationLevel, Transaction};
 use super::{
     Inner, Observer,
     client::{Client, Prepared},
-    limit::limited,
     observer::Waiting,
     pool::{self, Manager},
 };
-use crate::{Error, ProjectId, error::TimedOut};
+use crate::{Error, ProjectId, error::TimedOut, time_limit::limited};
 
 /// Waits for nobody to give a connection back, so no timer is set for that. What opens and verifies one has limits of its own.
 const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
@@ -79,7 +78,7 @@ impl Pooled {
     async fn of_pool(inner: &Inner) -> Result<Self, Error> {
         #[expect(clippy::disallowed_methods, reason = "this is one of the two places that take connections")]
         match inner.pool.timeout_get(&AT_ONCE).await {
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Box::pin(Self::wait(inner)).await,
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Self::wait(inner).await,
             object => Self::taken(object),
         }
     }
