@@ -17,6 +17,7 @@ mod store;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod text;
+pub mod time_limit;
 mod timestamp;
 pub mod webhook;
 

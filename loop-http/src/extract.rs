@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Part
 use http_body_util::BodyExt as _;
 use loop_core::{
     ApiKeyId, CommentId, Entity, GoalId, IssueId, LabelId, ProjectId, RelationId, SignalId, TemplateId, VersionId, check_syntax,
+    time_limit::limited,
 };
 
 use crate::{
@@ -122,7 +123,7 @@ pub(crate) async fn read_body(
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(ApiError::too_large(limit));
     }
-    tokio::time::timeout(BODY_TIMEOUT, collect(body, limit, grow)).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+    limited(BODY_TIMEOUT, collect(body, limit, grow)).await.unwrap_or_else(|| Err(ApiError::body_timeout()))
 }
 
 async fn collect(mut body: body::Body, limit: usize, mut grow: impl FnMut(usize) -> Result<(), ApiError>) -> Result<Bytes, ApiError> {

@@ -14,6 +14,7 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, header};
+use loop_core::time_limit::limited;
 use tower::ServiceBuilder;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 #[cfg(feature = "otlp")]
@@ -74,9 +75,9 @@ async fn observe(metrics: Option<Arc<Metrics>>, request: Request, next: Next) ->
 /// Answers in time, whatever happens, and once the client has said all that it has to say.
 async fn protect(limit: Duration, request: Request, next: Next) -> Response {
     let answer = async |request| {
-        let answer = tokio::time::timeout(limit, next.run(request));
+        let answer = limited(limit, next.run(request));
         match AssertUnwindSafe(answer).catch_unwind().await {
-            Ok(answered) => answered.unwrap_or_else(|_| ApiError::deadline().into_response()),
+            Ok(answered) => answered.unwrap_or_else(|| ApiError::deadline().into_response()),
             Err(_) => panicked(),
         }
     };

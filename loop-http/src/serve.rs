@@ -1,10 +1,22 @@
 //! Serving on hyper, with the limits a server on the open network needs.
 
-use std::{io, iter, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Pending, pending},
+    io, iter,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use http::{HeaderValue, Request, Version, header};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::Incoming,
+    rt::{Sleep, Timer},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -12,6 +24,7 @@ use hyper_util::{
         graceful::{GracefulShutdown, Watcher},
     },
 };
+use loop_core::time_limit::{Limited, limited};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -187,7 +200,7 @@ impl Server {
 
 fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(64 << 10);
+    builder.http1().timer(LimitTimer).header_read_timeout(options.header_timeout).max_buf_size(64 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -198,7 +211,32 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     if options.http2 { builder } else { builder.http1_only() }
 }
 
+/// hyper's timer for the head of each HTTP/1 request, which is set and taken back every time; so it is not one of the runtime's.
+struct LimitTimer;
+
+impl Timer for LimitTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Sleeping(limited(duration, pending())))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+struct Sleeping(Limited<Pending<()>>);
+
+impl Future for Sleeping {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(context).map(|_| ())
+    }
+}
+
+impl Sleep for Sleeping {}
+
 /// Waits for the first byte of a connection: one that never says anything holds its slot no longer than a slow one.
 async fn speaks(stream: &TcpStream, limit: Duration) -> bool {
-    matches!(tokio::time::timeout(limit, stream.peek(&mut [0])).await, Ok(Ok(1)))
+    matches!(limited(limit, stream.peek(&mut [0])).await, Some(Ok(1)))
 }

@@ -18,6 +18,7 @@ use axum::{
 use http::{HeaderMap, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use loop_core::time_limit::limited;
 
 /// How much is read. Who sends more is cut off.
 const LIMIT: usize = 32 << 20;
@@ -49,14 +50,14 @@ fn asks_first(headers: &HeaderMap) -> bool {
 async fn forget(mut body: Shared) {
     let all = async {
         let mut read = 0;
-        while let Ok(Some(Ok(frame))) = tokio::time::timeout(PAUSE, body.frame()).await {
+        while let Some(Some(Ok(frame))) = limited(PAUSE, body.frame()).await {
             read += frame.data_ref().map_or(0, Bytes::len);
             if read > LIMIT {
                 break;
             }
         }
     };
-    let _ = tokio::time::timeout(TIMEOUT, all).await;
+    let _ = limited(TIMEOUT, all).await;
 }
 
 /// A body that is read by a handler first, and then by whoever clears up.

@@ -13,12 +13,11 @@ use super::{
     connection_string::{self, TlsSettings},
     connector::{Connector, INTERVAL_STYLE, Session},
     key_cache::KeyCache,
-    limit,
     loader::Loader,
     pool::{Manager, Pool},
     tls::Tls,
 };
-use crate::{Actor, Error};
+use crate::{Actor, Error, time_limit};
 
 /// How statements travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,9 +192,9 @@ impl StoreBuilder {
     /// # Errors
     ///
     /// [`Error::Configuration`] when a setting cannot be used, or a file of certificates cannot be read; it names the setting.
-    /// [`Error::Unavailable`] when the system has no thread left for what watches the limits of statements.
+    /// [`Error::Unavailable`] when the system has no thread left for what watches [limits](crate::time_limit).
     pub fn build(self) -> Result<LoopStore, Error> {
-        limit::start().map_err(Error::unavailable)?;
+        time_limit::start().map_err(Error::unavailable)?;
         let replica = self.replica.as_deref().map(|text| self.settings(text, true)?.open(&self, None)).transpose()?;
         let inner = self.settings(&self.connection_string, false)?.open(&self, replica)?;
         Ok(LoopStore { inner, scope: None, actor: Arc::new(Actor::app(None).to_string()), observer: None })

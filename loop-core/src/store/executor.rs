@@ -9,12 +9,11 @@ use tokio_postgres::{Row, error::SqlState};
 use super::{
     Inner, LoopStore, Observer, StatementEnd, StatementMode, Tx,
     client::{Prepared, Text},
-    limit::limited,
     observer::Watched,
     pooled::{Pooled, Unfinished},
     sql::{Bound, Composed, Keyed, ScopeParam, Statement, Value, params},
 };
-use crate::{Entity, Error, ProjectId, error::TimedOut};
+use crate::{Entity, Error, ProjectId, error::TimedOut, time_limit::limited};
 
 /// What a handle runs its statements on, within which project, and for whom. Every handle has one and can run nothing past it.
 #[derive(Clone, Copy)]

@@ -23,10 +23,9 @@ use tracing::Instrument as _;
 
 use super::{
     LoopStore,
-    limit::limited,
     sql::{Columns, Keyed, Statement, params},
 };
-use crate::{Error, ProjectId, error::TimedOut};
+use crate::{Error, ProjectId, error::TimedOut, time_limit::limited};
 
 /// How many are on their way before others wait: while the server is at work on the one, the other's rows are read.
 const TURNS: usize = 2;

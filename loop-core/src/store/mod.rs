@@ -14,7 +14,6 @@ mod idempotency;
 mod issues;
 mod key_cache;
 mod labels;
-mod limit;
 mod loader;
 mod moment;
 mod observer;

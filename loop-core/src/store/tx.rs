@@ -4,10 +4,9 @@ use super::{
     Inner, LoopStore, Observer,
     client::Prepared,
     executor::{Executor, On},
-    limit::limited,
     pooled::{Pooled, Unfinished},
 };
-use crate::{Entity, Error, ProjectId, error::TimedOut};
+use crate::{Entity, Error, ProjectId, error::TimedOut, time_limit::limited};
 
 /// A transaction under way, with the same handles as the store. It lives within [`LoopStore::transaction`].
 pub struct Tx<'a> {

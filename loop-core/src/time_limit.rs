@@ -1,8 +1,11 @@
-//! Limits of time for statements, watched by one thread of the process for all of them.
+//! Limits of time that are hardly ever reached, watched by one thread of the process for all of them.
 //!
-//! A timer of the runtime's would be set and taken back for every statement, and as long as there is one, each time that the runtime waits it has the
-//! system set a timer, too: a tenth of what a row by its key takes. Here a limit is an entry in a list. The thread sleeps until the earliest one
-//! that it knew of, and most of those are gone by then: so it wakes, or is woken, about once in the time of a limit.
+//! The store has one for every statement, and whoever serves it has one for every request. A timer of the runtime's would be set and taken back
+//! each time. As long as there is one, the runtime has the system set a timer, too, whenever it waits; and where one is set that ends before all
+//! others, the runtime wakes itself. Here a limit is an entry in a list. The thread sleeps until the earliest one that it knew of, and most of those
+//! are gone by then: so it wakes, or is woken, about once in the time of a limit.
+//!
+//! No runtime is needed for it. What ends often, or has to end exactly, is for the runtime's timers.
 
 use std::{
     io, mem,
@@ -18,8 +21,10 @@ use pin_project_lite::pin_project;
 use slab::Slab;
 
 pin_project! {
-    /// The future's output, or nothing where it is not there within the limit. See [`limited`].
-    pub(crate) struct Limited<F> {
+    /// The future's output, or `None` where it is not there within the limit. See [`limited`].
+    #[must_use = "a future does nothing unless it is polled"]
+    #[derive(Debug)]
+    pub struct Limited<F> {
         #[pin]
         future: F,
         limit: Duration,
@@ -27,8 +32,24 @@ pin_project! {
     }
 }
 
-/// Waits for a future no longer than this, from when it is polled first.
-pub(crate) fn limited<F: Future>(limit: Duration, future: F) -> Limited<F> {
+/// Waits for a future no longer than this, from when it is polled first. A limit that no clock reaches is none.
+///
+/// It may end some milliseconds late, never early, and goes by the system's clock, whatever the runtime's does. Where the system has no thread left
+/// to watch it, it ends at once. What is woken runs on the thread that watches, so a waker that waits for anything keeps all others waiting, too;
+/// those of runtimes do not.
+///
+/// ```
+/// use std::{future, time::Duration};
+///
+/// use loop_core::time_limit::limited;
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// assert_eq!(limited(Duration::from_secs(5), future::ready(7)).await, Some(7));
+/// assert_eq!(limited(Duration::from_millis(5), future::pending::<()>()).await, None);
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn limited<F: Future>(limit: Duration, future: F) -> Limited<F> {
     Limited { future, limit, entry: None }
 }
 
@@ -43,36 +64,39 @@ impl<F: Future> Future for Limited<F> {
         match this.entry {
             Some(entry) if !entry.keep(cx.waker()) => return Poll::Ready(None),
             Some(_) => {}
-            // A limit that no clock reaches is none.
-            none => *none = Instant::now().checked_add(*this.limit).map(|end| Entry::take(end, cx.waker())),
+            none => match Instant::now().checked_add(*this.limit).map(|end| Entry::take(end, cx.waker())).transpose() {
+                Ok(entry) => *none = entry,
+                Err(error) => {
+                    tracing::error!(%error, "there is no thread to watch limits of time, so they end at once");
+                    return Poll::Ready(None);
+                }
+            },
         }
         Poll::Pending
     }
 }
 
 /// An entry among those that the thread watches, until this is dropped.
+#[derive(Debug)]
 struct Entry(usize);
 
-/// Starts the thread, unless it is there. Nobody's limit is reached without it.
+/// Starts the thread, unless it is there: to learn early that it cannot be had.
 pub(crate) fn start() -> io::Result<()> {
-    let mut limits = LIMITS.lock();
-    if !limits.is_watched {
-        thread::Builder::new().name("loop-limits".to_owned()).spawn(watch)?;
-        limits.is_watched = true;
-    }
-    Ok(())
+    LIMITS.lock().start()
 }
 
 impl Entry {
-    fn take(end: Instant, waker: &Waker) -> Self {
+    /// Fails without a thread to watch it.
+    fn take(end: Instant, waker: &Waker) -> io::Result<Self> {
         let waker = Some(waker.clone());
         let mut limits = LIMITS.lock();
+        limits.start()?;
         let entry = Self(limits.entries.insert(Limit { end, wakes: waker }));
         if limits.looks_again.is_none_or(|moment| end < moment) {
             limits.looks_again = Some(end);
             LIMITS.earlier.notify_one();
         }
-        entry
+        Ok(entry)
     }
 
     /// Whether the limit is not reached yet. Then this is whom to wake when it is.
@@ -98,6 +122,10 @@ impl Drop for Entry {
     }
 }
 
+/// How long the thread sleeps at least between two looks, unless a limit ends earlier that it did not know of: it looks at all of them, and there may
+/// be one for each of very many connections.
+const PAUSE: Duration = Duration::from_millis(4);
+
 static LIMITS: Watch =
     Watch { limits: Mutex::new(Limits { entries: Slab::new(), looks_again: None, is_watched: false }), earlier: Condvar::new() };
 
@@ -120,6 +148,31 @@ struct Limits {
     is_watched: bool,
 }
 
+impl Limits {
+    fn start(&mut self) -> io::Result<()> {
+        if !self.is_watched {
+            thread::Builder::new().name("loop-limits".to_owned()).spawn(watch)?;
+            self.is_watched = true;
+        }
+        Ok(())
+    }
+
+    /// Whom to wake, whose limits are reached; and when to look again.
+    fn look(&mut self, now: Instant) -> Vec<Waker> {
+        let mut reached = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (_, limit) in &mut self.entries {
+            if limit.end <= now {
+                reached.extend(limit.wakes.take());
+            } else {
+                next = Some(next.map_or(limit.end, |next| next.min(limit.end)));
+            }
+        }
+        self.looks_again = next.map(|end| end.max(now + PAUSE));
+        reached
+    }
+}
+
 struct Limit {
     end: Instant,
     /// Whom to wake then; nobody, once that is done.
@@ -131,29 +184,22 @@ fn watch() {
     let mut limits = LIMITS.lock();
     loop {
         let now = Instant::now();
-        let mut reached = Vec::new();
-        let mut next: Option<Instant> = None;
-        for (_, limit) in &mut limits.entries {
-            if limit.end <= now {
-                reached.extend(limit.wakes.take());
-            } else {
-                next = Some(next.map_or(limit.end, |next| next.min(limit.end)));
-            }
-        }
-        limits.looks_again = next;
-        if !reached.is_empty() {
-            // Not under the lock either: it may run what it wakes.
-            drop(limits);
-            for waker in reached {
-                // A caller's own waker that panics is no reason to forget the limits of all others.
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
-            }
-            limits = LIMITS.lock();
-            continue;
-        }
-        limits = match next {
-            Some(end) => LIMITS.earlier.wait_timeout(limits, end.saturating_duration_since(now)).unwrap_or_else(PoisonError::into_inner).0,
+        limits = match limits.looks_again {
             None => LIMITS.earlier.wait(limits).unwrap_or_else(PoisonError::into_inner),
+            // Told of an earlier moment, it goes to sleep until then, without another look.
+            Some(moment) if now < moment => LIMITS.earlier.wait_timeout(limits, moment - now).unwrap_or_else(PoisonError::into_inner).0,
+            Some(_) => {
+                let reached = limits.look(now);
+                // Not under the lock: it may run what it wakes.
+                drop(limits);
+                for waker in reached {
+                    // A caller's own waker that panics is no reason to forget the limits of all others, nor is what it panics with.
+                    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                        mem::forget(panic);
+                    }
+                }
+                LIMITS.lock()
+            }
         };
     }
 }
@@ -172,7 +218,6 @@ mod tests {
     use super::*;
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        start().unwrap();
         // Without timers: nothing but the thread wakes it.
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
@@ -223,7 +268,6 @@ mod tests {
                 self.0.unpark();
             }
         }
-        start().unwrap();
         let [first, last] = [(); 2].map(|()| Arc::new(Thread(thread::current())));
         let wakers = [&first, &last].map(|thread| Waker::from(Arc::clone(thread)));
         let poll = |limited: Pin<&mut Limited<Pending<()>>>, waker| limited.poll(&mut Context::from_waker(waker));
@@ -248,7 +292,6 @@ mod tests {
                 panic!("woken");
             }
         }
-        start().unwrap();
         let panics = Arc::new(Panics);
         let mut limited = pin!(after(Duration::from_millis(1)));
         assert!(limited.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&panics)))).is_pending());
