@@ -196,10 +196,12 @@ impl Error {
         }
     }
 
-    /// Whether it is that an answer, or a connection, did not come in time.
+    /// Whether it is that an answer, or a connection, did not come in time; or that the server gave up a statement, which it does after the same time.
     pub fn is_timeout(&self) -> bool {
         let Self::Unavailable { source } = self else { return false };
-        source.is::<TimedOut>() || matches!(source.downcast_ref(), Some(PoolError::<Self>::Timeout(_)))
+        source.is::<TimedOut>()
+            || source.downcast_ref::<Refused>().is_some_and(|refused| refused.code == SqlState::QUERY_CANCELED.code())
+            || matches!(source.downcast_ref(), Some(PoolError::<Self>::Timeout(_)))
     }
 
     pub(crate) fn not_found(entity: Entity, id: &(impl fmt::Display + ?Sized)) -> Self {
@@ -375,5 +377,8 @@ mod tests {
         }
         let error = Error::unavailable(TimedOut(Duration::from_secs(1)));
         assert!(error.is_timeout() && error.clone().is_timeout());
+        let refused = |code: &str| Refused { severity: "ERROR".to_owned(), message: "canceled".to_owned(), code: code.to_owned() };
+        assert!(Error::unavailable(refused("57014")).is_timeout());
+        assert!(!Error::unavailable(refused("57P01")).is_timeout());
     }
 }
